@@ -1,0 +1,101 @@
+//! Packages: a name in an ecosystem, its version, and what a host has installed.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where package names and versions live. In text, OSV's ecosystem name (osv.dev/docs).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ecosystem {
+    /// Debian and its derivatives, ordered by dpkg (purl type `deb`).
+    Debian,
+}
+
+impl Ecosystem {
+    /// The stable text of this ecosystem, as stored and sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ecosystem::Debian => "debian",
+        }
+    }
+
+    /// The ecosystem of this text.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "debian" => Some(Ecosystem::Debian),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Ecosystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One unique package version: the entry of the dictionary over which inventories are sets.
+///
+/// Vulnerability data speaks of *source* packages, package managers of *binary* ones; both stand here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PackageVersion {
+    /// Where the name lives.
+    pub ecosystem: Ecosystem,
+    /// Binary package name, such as `libssl3`.
+    pub name: String,
+    /// Binary package version, in the package manager's own text.
+    pub version: String,
+    /// Architecture, such as `amd64` or `all`.
+    pub architecture: String,
+    /// Source package, such as `openssl`.
+    pub source: String,
+    /// Source package version: differs from `version` for binary rebuilds (`1.0-1+b1`).
+    pub source_version: String,
+}
+
+impl PackageVersion {
+    /// The package URL (github.com/package-url) with version.
+    pub fn purl(&self) -> String {
+        match self.ecosystem {
+            Ecosystem::Debian => {
+                format!("pkg:deb/debian/{}@{}?arch={}", self.name, self.version, self.architecture)
+            }
+        }
+    }
+}
+
+/// One package as a host has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstalledPackage {
+    /// What it is.
+    #[serde(flatten)]
+    pub package: PackageVersion,
+    /// Repository it comes from, as `Origin:Suite` (`Debian:bookworm-security`); empty when no
+    /// configured repository offers this version.
+    #[serde(default)]
+    pub origin: String,
+    /// Held back by the administrator.
+    #[serde(default)]
+    pub held: bool,
+    /// Pulled in as a dependency only.
+    #[serde(default)]
+    pub automatic: bool,
+    /// Whether its installation is complete.
+    #[serde(default)]
+    pub state: InstallState,
+}
+
+/// How completely a package is installed (dpkg's status words, in those of all managers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstallState {
+    /// Installed and configured (also while triggers are pending: that is not failure).
+    #[default]
+    Installed,
+    /// Files in place, configuration not yet run (dpkg `U`).
+    Unpacked,
+    /// Configuration failed or was interrupted (dpkg `F`).
+    HalfConfigured,
+    /// Unpacking failed or was interrupted (dpkg `H`).
+    HalfInstalled,
+}
