@@ -1,1 +1,11 @@
-//! placeholder
+//! Bytes we stand behind: digests and signed documents.
+//!
+//! Absent on purpose: the network, the store, HTTP. Packages, deltas and TUF roles join here later.
+
+pub mod digest;
+pub mod envelope;
+pub mod keys;
+
+pub use digest::{sha256_hex, Hasher};
+pub use envelope::{sign, verify, VerifyError};
+pub use keys::{PublicKey, SigningKey};

@@ -53,6 +53,9 @@ pub struct Advisory {
     /// The publisher's own severity word (`high`, `not yet assigned`, …); empty when none.
     #[serde(default)]
     pub severity: String,
+    /// The publisher's own words about its decision (tracker `nodsa`: `Minor issue`); empty when none.
+    #[serde(default)]
+    pub note: String,
     /// Last change, where the publisher tells.
     #[serde(default)]
     pub modified: Option<Timestamp>,
@@ -68,6 +71,14 @@ pub enum Statement {
         introduced: Option<String>,
         /// First version that is not affected.
         fixed: String,
+    },
+    /// Versions from `introduced` (absent: from the first) up to and including `last` are affected;
+    /// which version is the first without the flaw is not stated (OSV `last_affected`).
+    LastAffected {
+        /// First affected version; absent means all up to the last.
+        introduced: Option<String>,
+        /// Last affected version.
+        last: String,
     },
     /// Affected and no fixed version exists (yet).
     Unfixed {

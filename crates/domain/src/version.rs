@@ -1,6 +1,7 @@
 //! Version orderings. Each scheme is a specification of its own; text is never compared as text.
 
 mod dpkg;
+pub mod table;
 
 use crate::package::Ecosystem;
 use std::cmp::Ordering;

@@ -1,1 +1,34 @@
-//! placeholder
+//! The plugin traits: small, object-safe, values in and values out. `vendors` implements them;
+//! `server` and `agent` call them and do all fetching, opening and capping themselves.
+//!
+//! Absent on purpose: network, store, any vendor's name. The stdio host, the author's kit and the
+//! conformance suite come with the plug-in protocol.
+
+pub mod error;
+pub mod feed;
+pub mod provider;
+
+pub use error::{ErrorKind, PluginError};
+pub use feed::{Document, Feed, FeedContent, Problem};
+pub use provider::{
+    Applied, Candidate, ConffilePolicy, Provider, ProviderContext, ProviderEvents, Step, StepRequest,
+};
+
+/// What a plugin says of itself, and what it needs to be called at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Stable name, such as `apt` or `debian-tracker`.
+    pub name: &'static str,
+    /// One line for people.
+    pub title: &'static str,
+    /// Commands that must be present on the host (providers only).
+    pub commands: &'static [&'static str],
+    /// Whether acting (not reading) needs root.
+    pub root: bool,
+}
+
+/// What every plugin can say.
+pub trait Plugin: Send + Sync {
+    /// Who it is and what it needs.
+    fn manifest(&self) -> Manifest;
+}

@@ -1,0 +1,1 @@
+-- columns marked public may leave in exports; all others are private

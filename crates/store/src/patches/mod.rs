@@ -1,0 +1,1 @@
+//! What may be shared with the world: advisories, vulnerabilities, feeds. Never mentions a host.

@@ -1,0 +1,1 @@
+//! What is ours: hosts, findings, plans, rollouts, people, audit. One file an entity.
