@@ -83,6 +83,6 @@ mod tests {
             assert_eq!(of_reader(text.as_bytes()).unwrap(), digest, "{text}");
         }
         let big = vec![b'x'; 200_001];
-        assert_eq!(of_reader(&big[..]).unwrap(), "2e6b4ed2dd7ed8b6a07c5d9f8dcb4ad2".replace(|_| false, ""));
+        assert_eq!(of_reader(&big[..]).unwrap(), "1988af9e408a906316193d3e6b5ac34b");
     }
 }

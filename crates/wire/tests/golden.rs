@@ -1,0 +1,247 @@
+//! One golden example of every message between hosts and server: read back it is the same value,
+//! printed it is the same text. A change here is a change of the protocol.
+
+use fettle_domain::host::{Kernel, OsRelease};
+use fettle_domain::machine::{DeploymentEvent, TaskState};
+use fettle_domain::package::{Ecosystem, InstallState, InstalledPackage, PackageVersion};
+use fettle_domain::plan::*;
+use fettle_domain::reason::Reason;
+use fettle_domain::*;
+use fettle_wire::agent::*;
+use fettle_wire::offer::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::path::Path;
+
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(value).unwrap() + "\n";
+    if std::env::var_os("FETTLE_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(golden, text, "{name}: the message changed; run `cargo xtask golden` and read the difference");
+    let read: T = serde_json::from_str(&golden).unwrap();
+    assert_eq!(&read, value, "{name} does not read back");
+    // An unknown field of a newer peer is ignored.
+    let mut newer: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    if let Some(object) = newer.as_object_mut() {
+        object.insert("field_of_a_newer_peer".into(), serde_json::json!({ "a": [1] }));
+        let read: T = serde_json::from_value(newer).unwrap();
+        assert_eq!(&read, value, "{name} does not ignore unknown fields");
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_millis((1_764_000_000 + seconds) * 1000)
+}
+fn host() -> HostId {
+    HostId::new(1_764_000_000_000, [1; 10])
+}
+fn deployment() -> DeploymentId {
+    DeploymentId::new(1_764_000_000_000, [2; 10])
+}
+fn rehearsal() -> RehearsalId {
+    RehearsalId::new(1_764_000_000_000, [3; 10])
+}
+
+fn facts() -> HostFacts {
+    HostFacts {
+        name: "web-1".into(),
+        fqdn: "web-1.example.org".into(),
+        addresses: vec!["192.0.2.10".into(), "2001:db8::10".into()],
+        macs: vec!["02:00:00:00:00:01".into()],
+        os: OsRelease {
+            id: "debian".into(),
+            version_id: "12".into(),
+            codename: "bookworm".into(),
+            pretty_name: "Debian GNU/Linux 12 (bookworm)".into(),
+        },
+        kernel: Kernel {
+            running_release: "6.1.0-18-amd64".into(),
+            running_version: "6.1.76-1".into(),
+            newest_installed_release: "6.1.0-42-amd64".into(),
+            newest_installed_version: "6.1.159-1".into(),
+        },
+        boot_id: "5f8f2c86-6a5c-4b8e-9f5c-0d1c1f4a2b3c".into(),
+        architecture: "amd64".into(),
+        virtualisation: "kvm".into(),
+        location: "rack 7".into(),
+        tags: vec!["web".into()],
+        reboot_pending: vec!["kernel 6.1.0-42-amd64 is installed, 6.1.0-18-amd64 runs".into()],
+        read_only: false,
+    }
+}
+
+fn installed(version: &str, origin: &str) -> InstalledPackage {
+    InstalledPackage {
+        package: PackageVersion {
+            ecosystem: Ecosystem::Debian,
+            name: "libssl3".into(),
+            version: version.into(),
+            architecture: "amd64".into(),
+            source: "openssl".into(),
+            source_version: version.into(),
+        },
+        origin: origin.into(),
+        held: false,
+        automatic: true,
+        state: InstallState::Installed,
+    }
+}
+
+fn manifest() -> Manifest {
+    Manifest {
+        ecosystem: Ecosystem::Debian,
+        steps: vec![PackageStep {
+            name: "libssl3".into(),
+            architecture: "amd64".into(),
+            from: Some("3.0.17-1~deb12u2".into()),
+            to: Some("3.0.17-1~deb12u3".into()),
+            asked: true,
+            file: Some(PackageFile {
+                name: "libssl3_3.0.17-1~deb12u3_amd64.deb".into(),
+                uri: "http://deb.example.org/pool/libssl3_3.0.17-1~deb12u3_amd64.deb".into(),
+                size: 2_023_424,
+                sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
+            }),
+        }],
+        base_digest: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into(),
+        download_bytes: 2_023_424,
+        disk_bytes: 4096,
+    }
+}
+
+#[test]
+fn golden_enrolment() {
+    golden("enrol-request", &EnrolRequest {
+        token: "fettle1.AAAA.secret".into(),
+        csr: "-----BEGIN CERTIFICATE REQUEST-----\n".into(),
+        agent_version: "0.1.0".into(),
+        facts: facts(),
+    });
+    golden("enrol-reply", &EnrolReply {
+        host: host(),
+        certificate: "-----BEGIN CERTIFICATE-----\n".into(),
+        authority: "-----BEGIN CERTIFICATE-----\n".into(),
+        offer_keys: vec!["MCowBQYDK2VwAyEA".into()],
+        server_time: at(0),
+    });
+}
+
+#[test]
+fn golden_check_in() {
+    let digests = SectionDigests { facts: "f".repeat(64), packages: "a".repeat(64), services: "5".repeat(64) };
+    golden("check-in-unchanged", &CheckIn {
+        agent_version: "0.1.0".into(),
+        time: at(0),
+        digests: digests.clone(),
+        facts: None,
+        packages: None,
+        services: None,
+    });
+    golden("check-in-whole", &CheckIn {
+        agent_version: "0.1.0".into(),
+        time: at(0),
+        digests: digests.clone(),
+        facts: Some(facts()),
+        packages: Some(PackagesReport::Complete { packages: vec![installed("3.0.17-1~deb12u2", "Debian:bookworm")] }),
+        services: Some(vec![Service {
+            unit: "ssh.service".into(),
+            executable: "/usr/sbin/sshd".into(),
+            package: "openssh-server".into(),
+            listens: vec!["tcp 0.0.0.0:22".into()],
+            restart_pending: true,
+        }]),
+    });
+    golden("check-in-difference", &CheckIn {
+        agent_version: "0.1.0".into(),
+        time: at(0),
+        digests,
+        facts: None,
+        packages: Some(PackagesReport::Difference {
+            base: "b".repeat(64),
+            removed: vec![installed("3.0.17-1~deb12u2", "Debian:bookworm")],
+            added: vec![installed("3.0.17-1~deb12u3", "Debian:bookworm-security")],
+        }),
+        services: None,
+    });
+    golden("check-in-reply", &CheckInReply { want: vec![Section::Packages], next_seconds: 300, server_time: at(1) });
+}
+
+#[test]
+fn golden_work() {
+    let job = Job {
+        ecosystem: Ecosystem::Debian,
+        wanted: vec![WantedPackage {
+            name: "libssl3".into(),
+            version: WantedVersion::SourceAtLeast { version: "3.0.17-1~deb12u3".into() },
+        }],
+        allow_removals: false,
+    };
+    let envelope = Envelope {
+        payload_type: OFFER_TYPE.into(),
+        payload: "e30=".into(),
+        signatures: vec![EnvelopeSignature { keyid: "c".repeat(64), sig: "AAAA".into() }],
+    };
+    golden("work", &Work {
+        cursor: 42,
+        items: vec![
+            WorkItem::Rehearse { rehearsal: rehearsal(), job },
+            WorkItem::Offer { envelope },
+            WorkItem::Withdraw { deployment: deployment() },
+        ],
+    });
+    golden("offer", &Offer {
+        action: OfferAction::Deploy,
+        deployment: deployment(),
+        host: host(),
+        change: ChangeId::new(1_764_000_000_000, [4; 10]),
+        plan: PlanId::new(1_764_000_000_000, [5; 10]),
+        plan_digest: "d".repeat(64),
+        approvals: vec![Approval { by: "bea".into(), at: at(10) }],
+        manifest: manifest(),
+        restart_services: true,
+        reboot: RebootPolicy::Never,
+        window_start: at(20),
+        window_end: at(3620),
+        expires: at(7200),
+        issued_at: at(15),
+        sequence: 7,
+    });
+}
+
+#[test]
+fn golden_report() {
+    let entry = |sequence, body| ReportEntry { sequence, at: at(30), body };
+    golden("report", &Report {
+        entries: vec![
+            entry(1, ReportBody::Rehearsal {
+                rehearsal: rehearsal(),
+                outcome: RehearsalOutcome::Possible {
+                    manifest: manifest(),
+                    notes: vec![Reason::new("apt.conffile-edited", "/etc/ssl/openssl.cnf was edited: it is kept")],
+                },
+            }),
+            entry(2, ReportBody::Deployment {
+                deployment: deployment(),
+                event: DeploymentEvent::Accept,
+                reasons: vec![],
+            }),
+            entry(3, ReportBody::Task {
+                deployment: deployment(),
+                number: 5,
+                name: "install".into(),
+                state: TaskState::Doing,
+                reasons: vec![],
+            }),
+            entry(4, ReportBody::Output { deployment: deployment(), lines: vec!["Setting up libssl3".into()] }),
+            entry(5, ReportBody::Refused {
+                deployment: None,
+                reasons: vec![Reason::from_source("offer.signature", "no key this host trusts", "offer")],
+            }),
+        ],
+    });
+    golden("report-reply", &ReportReply { acknowledged: 5 });
+}
