@@ -1,1 +1,29 @@
-//! placeholder
+//! The server: components that take in and give out (`census`, `notify`, `distribute`), one
+//! reconciler a step (`steps`), what a person may ask (`ops`) with its two faces (`api`, `ui`), and
+//! what all of them stand on (`access`, `identity`, `listener`).
+//!
+//! A component never decides and never calls another: each finds its work in the store and leaves
+//! its result there. `api` and `ui` call `ops` and nothing else.
+//!
+//! Absent on purpose: vendors and the agent (feeds are handed in by `app`), SQL.
+
+pub mod access;
+mod agent_api;
+pub mod api;
+mod app_state;
+pub mod clock;
+pub mod identity;
+mod listener;
+pub mod live;
+pub mod nudge;
+pub mod ops;
+mod problem;
+mod run;
+pub mod settings;
+mod shutdown;
+
+pub use app_state::AppState;
+pub use listener::PeerHost;
+pub use run::{Announcement, Prepared, ServerError, ServerOptions, prepare, run};
+pub use settings::Settings;
+pub use shutdown::Shutdown;

@@ -104,6 +104,9 @@ pub struct Service {
     pub listens: Vec<String>,
     /// Uses files that were replaced or deleted since it started: restart needed.
     pub restart_pending: bool,
+    /// Packages whose replaced files it still uses, sorted: their fix is installed but not running.
+    #[serde(default)]
+    pub outdated_packages: Vec<String>,
 }
 
 /// The three parts of an inventory.

@@ -1,1 +1,6 @@
-//! What the REST API says, under `/api/v1`. One file a noun.
+//! What the REST API says (`/api/v1`), one module a noun. Ids and times are text. Lists carry
+//! `items`, `next` (pass it as `after`; absent at the end) and, where it is cheap, `total`.
+
+pub mod account;
+pub mod audit;
+pub mod problem;

@@ -153,6 +153,7 @@ fn golden_check_in() {
             package: "openssh-server".into(),
             listens: vec!["tcp 0.0.0.0:22".into()],
             restart_pending: true,
+            outdated_packages: vec!["libssl3".into()],
         }]),
     });
     golden("check-in-difference", &CheckIn {

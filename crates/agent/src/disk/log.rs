@@ -191,6 +191,20 @@ impl<R: Serialize + DeserializeOwned> AppendLog<R> {
         parse(&line).map(|(record, _)| record).map_err(|why| self.damaged(place.at, why))
     }
 
+    /// Puts this log in place of the one at `path`, durably.
+    pub(crate) fn move_to(&mut self, path: &Path) -> Result<(), LogError> {
+        self.file.sync_all().map_err(|error| DiskError::io("write", &self.path, error))?;
+        std::fs::rename(&self.path, path).map_err(|error| DiskError::io("replace", path, error))?;
+        files::sync_parent(path)?;
+        self.path = path.to_owned();
+        Ok(())
+    }
+
+    /// Makes everything appended so far durable.
+    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
+        Ok(self.file.sync_data().map_err(|error| DiskError::io("write", &self.path, error))?)
+    }
+
     /// Bytes of the file.
     pub(crate) fn bytes(&self) -> u64 {
         self.end

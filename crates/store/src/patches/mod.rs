@@ -1,1 +1,5 @@
-//! What may be shared with the world: advisories, vulnerabilities, feeds. Never mentions a host.
+//! What may be shared with the world: advisories, vulnerabilities, feeds. Never mentions a machine.
+
+pub mod advisory;
+pub mod feed;
+pub mod vulnerability;

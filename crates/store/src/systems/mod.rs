@@ -1,1 +1,3 @@
 //! What is ours: hosts, findings, plans, rollouts, people, audit. One file an entity.
+
+pub mod finding;

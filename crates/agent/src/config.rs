@@ -1,0 +1,80 @@
+//! The administrator's file `agent.toml`: what the host says of itself and how often it checks in.
+
+use crate::disk::files::{self, DiskError};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Cap of the file.
+const LONGEST: u64 = 64 << 10;
+
+/// The agent's own settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where the host stands, as people call it.
+    #[serde(default)]
+    pub(crate) location: String,
+    /// Words by which groups select hosts.
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
+    /// Seconds between check-ins, in place of what the server says.
+    pub(crate) check_in_seconds: Option<u64>,
+    /// Never change this host.
+    #[serde(default)]
+    pub(crate) read_only: bool,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Not what such a file may hold.
+    #[error("{}: {why}\nknown keys: location = \"text\", tags = [\"text\"], check_in_seconds = number (5 to 86400), read_only = true or false", .path.display())]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, and what is wrong with it.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads the file; without one, the defaults.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let wrong = |why: String| ConfigError::Wrong { path: path.to_owned(), why };
+        let Some(bytes) = files::read(path, LONGEST)? else { return Ok(Self::default()) };
+        let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
+        let config: Config = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        match config.check_in_seconds {
+            Some(seconds) if !(5..=86_400).contains(&seconds) => {
+                Err(wrong(format!("check_in_seconds = {seconds} is not between 5 and 86400")))
+            }
+            _ => Ok(config),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn reads_names_the_line_and_what_would_be_right() {
+        let config = load("location = \"Rack 3\"\ntags = [\"web\", \"dmz\"]\n").unwrap();
+        assert_eq!((config.location.as_str(), config.tags.len()), ("Rack 3", 2));
+        let error = load("location = \"x\"\nlocaton = 3\n").unwrap_err();
+        assert!(error.contains("line 2") && error.contains("locaton"), "{error}");
+        assert!(load("tags = \"web\"").unwrap_err().contains("line 1"));
+        assert!(load("check_in_seconds = 1").unwrap_err().contains("between 5 and 86400"));
+        assert_eq!(Config::load(Path::new("/nonexistent/agent.toml")).unwrap(), Config::default());
+    }
+}

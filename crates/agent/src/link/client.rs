@@ -1,0 +1,325 @@
+//! Requests to the server: one connection kept open, answers capped, errors told by kind.
+
+use super::identity::Identity;
+use super::tls::{self, TlsError, WrongAuthority};
+use fettle_wire::agent::{CheckIn, CheckInReply, EnrolReply, EnrolRequest, Report, ReportReply, Work, problem};
+use reqwest::{Method, StatusCode, Url};
+use rustls::{CertificateError, ClientConfig};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::error::Error as StdError;
+use std::time::Duration;
+
+/// Cap of an answer: offers for a host with thousands of packages are about 1 MB each.
+const LONGEST_ANSWER: usize = 16 << 20;
+/// Cap of a problem document.
+const LONGEST_PROBLEM: usize = 64 << 10;
+/// Time to connect, TLS included.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// Time for one request besides what it waits for on purpose.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a request got no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The server's address is not usable.
+    #[error("`{0}` is not a server address: give https://NAME:PORT as the server printed it")]
+    Address(String),
+    /// Keys or certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Nobody there, or the connection broke.
+    #[error("cannot reach the server {server}: {why}")]
+    Unreachable {
+        /// Which server.
+        server: String,
+        /// The innermost causes.
+        why: String,
+    },
+    /// The server shows a certificate that our authority did not make.
+    #[error("{server} shows a certificate of another authority than the one this host trusts: it is not the server this host belongs to, or somebody is in between. Nothing was sent. If the server was set up anew, enrol this host again with a new token and --force")]
+    OtherAuthority {
+        /// Which server.
+        server: String,
+    },
+    /// The token names another authority than the server has.
+    #[error("{server} does not show the certificate authority that the token names: check the address, or make a new token there; nothing was sent")]
+    TokenOfOtherServer {
+        /// Which server.
+        server: String,
+    },
+    /// The certificate is of our authority but not for this name.
+    #[error("the certificate of {server} is not for that name: use the name or address that the server was set up with ({why})")]
+    OtherName {
+        /// Which server.
+        server: String,
+        /// What rustls says.
+        why: String,
+    },
+    /// The server answered with a refusal.
+    #[error("the server refused: {title}{}", dash(.detail))]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Stable type of the problem; empty when the answer carried none.
+        kind: String,
+        /// Title.
+        title: String,
+        /// Detail.
+        detail: String,
+    },
+    /// The answer cannot be understood.
+    #[error("the server's answer to {request} cannot be understood: {why}")]
+    Answer {
+        /// Which request.
+        request: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+fn dash(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(" ({detail})") }
+}
+
+impl ClientError {
+    /// Whether the server said that this host was revoked.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.problem() == problem::HOST_REVOKED
+    }
+
+    /// Stable type of the server's problem document, or empty.
+    pub(crate) fn problem(&self) -> &str {
+        match self {
+            ClientError::Refused { kind, .. } => kind,
+            _ => "",
+        }
+    }
+}
+
+/// RFC 9457, the fields that are used here.
+#[derive(Deserialize, Default)]
+struct Problem {
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    detail: String,
+}
+
+/// The requests of one host to its one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    server: String,
+}
+
+impl Client {
+    /// Before enrolment: the authority is pinned.
+    pub(crate) fn pinned(server: &str, authority: [u8; 32]) -> Result<Self, ClientError> {
+        Self::new(server, tls::pinned(authority)?)
+    }
+
+    /// As an enrolled host.
+    pub(crate) fn enrolled(identity: &Identity) -> Result<Self, ClientError> {
+        let config = tls::mutual(&identity.authority, &identity.certificate, &identity.key)?;
+        Self::new(&identity.about.server, config)
+    }
+
+    fn new(server: &str, config: ClientConfig) -> Result<Self, ClientError> {
+        let base = address(server)?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_LIMIT)
+            .pool_max_idle_per_host(2)
+            .user_agent(concat!("fettle-agent/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ClientError::Unreachable { server: server.to_owned(), why: causes(&error) })?;
+        Ok(Self { http, server: base.origin().ascii_serialization(), base })
+    }
+
+    /// The address as stored: `https://NAME:PORT`.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(crate) async fn enrol(&self, request: &EnrolRequest) -> Result<EnrolReply, ClientError> {
+        self.post("enrol", request).await
+    }
+
+    pub(crate) async fn check_in(&self, request: &CheckIn) -> Result<CheckInReply, ClientError> {
+        self.post("check-in", request).await
+    }
+
+    pub(crate) async fn report(&self, report: &Report) -> Result<ReportReply, ClientError> {
+        self.post("report", report).await
+    }
+
+    /// Long poll: answers when something is new, or after `wait`.
+    pub(crate) async fn work(&self, after: u64, wait: Duration) -> Result<Work, ClientError> {
+        let mut url = self.url("work");
+        url.set_query(Some(&format!("after={after}&wait={}", wait.as_secs())));
+        let request = self.http.request(Method::GET, url).timeout(REQUEST_LIMIT + wait);
+        self.send("work", request).await
+    }
+
+    fn url(&self, request: &'static str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("/agent/v1/{request}"));
+        url
+    }
+
+    async fn post<B: Serialize, A: DeserializeOwned>(&self, name: &'static str, body: &B) -> Result<A, ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| ClientError::Answer { request: name, why: error.to_string() })?;
+        let request = self
+            .http
+            .request(Method::POST, self.url(name))
+            .header("content-type", "application/json")
+            .timeout(REQUEST_LIMIT)
+            .body(body);
+        self.send(name, request).await
+    }
+
+    async fn send<A: DeserializeOwned>(
+        &self,
+        name: &'static str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<A, ClientError> {
+        let response = request.send().await.map_err(|error| self.failure(&error))?;
+        let status = response.status();
+        let limit = if status.is_success() { LONGEST_ANSWER } else { LONGEST_PROBLEM };
+        let body = self.body(name, response, limit).await?;
+        if status != StatusCode::OK {
+            return Err(refusal(status, &body));
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| ClientError::Answer { request: name, why: error.to_string() })
+    }
+
+    async fn body(
+        &self,
+        name: &'static str,
+        mut response: reqwest::Response,
+        limit: usize,
+    ) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(&error))? {
+            if body.len() + chunk.len() > limit {
+                return Err(ClientError::Answer { request: name, why: format!("it is longer than {limit} bytes") });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// What went wrong below HTTP, told by what the administrator can do about it.
+    fn failure(&self, error: &reqwest::Error) -> ClientError {
+        let server = self.server.clone();
+        match rustls_error(error) {
+            Some(rustls::Error::InvalidCertificate(certificate)) => match certificate {
+                CertificateError::Other(other) if other.0.is::<WrongAuthority>() => {
+                    ClientError::TokenOfOtherServer { server }
+                }
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    ClientError::OtherAuthority { server }
+                }
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    ClientError::OtherName { server, why: certificate.to_string() }
+                }
+                other => ClientError::Unreachable { server, why: other.to_string() },
+            },
+            Some(rustls::Error::AlertReceived(alert)) => ClientError::Refused {
+                status: 0,
+                kind: problem::CERTIFICATE_REQUIRED.to_owned(),
+                title: "it does not accept the certificate of this host".to_owned(),
+                detail: format!("TLS alert {alert:?}; if the server was set up anew, enrol again with a new token and --force"),
+            },
+            _ => ClientError::Unreachable { server, why: causes(error) },
+        }
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
+    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    let title = if problem.title.is_empty() { format!("HTTP status {status}") } else { problem.title };
+    ClientError::Refused {
+        status: status.as_u16(),
+        kind: bounded(problem.kind),
+        title: bounded(title),
+        detail: bounded(problem.detail),
+    }
+}
+
+/// What others wrote is shown, but neither at length nor with control characters.
+fn bounded(text: String) -> String {
+    text.chars().filter(|character| !character.is_control()).take(500).collect()
+}
+
+/// `https://NAME[:PORT]` and nothing more.
+fn address(server: &str) -> Result<Url, ClientError> {
+    let wrong = || ClientError::Address(server.chars().take(200).collect());
+    let url = Url::parse(server.trim()).map_err(|_| wrong())?;
+    let plain = url.scheme() == "https"
+        && url.host().is_some()
+        && matches!(url.path(), "" | "/")
+        && url.query().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    if plain { Ok(url) } else { Err(wrong()) }
+}
+
+/// The rustls error inside, wherever hyper and std::io wrapped it.
+fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            return rustls_error(inner);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The chain of causes below reqwest's own sentence, which only repeats the address.
+fn causes(error: &(dyn StdError + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if texts.last() != Some(&text) {
+            texts.push(text);
+        }
+        next = cause.source();
+    }
+    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_https_address_is_an_address() {
+        assert!(address("https://10.0.0.1:8443").is_ok());
+        assert!(address("https://patch.example/").is_ok());
+        for bad in ["", "patch.example", "http://patch.example", "https://u:p@patch.example", "https://patch.example/x", "https://patch.example?a"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_a_document_still_says_something() {
+        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>").to_string(), "the server refused: HTTP status 502 Bad Gateway");
+        let revoked = refusal(StatusCode::FORBIDDEN, br#"{"type":"urn:fettle:problem:host-revoked","title":"Revoked"}"#);
+        assert!(revoked.is_revoked());
+    }
+}

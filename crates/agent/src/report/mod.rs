@@ -1,0 +1,9 @@
+//! What the agent has to tell: lines with their secrets masked, entries that wait on disk until the
+//! server has acknowledged them.
+
+pub(crate) mod mask;
+pub(crate) mod output;
+pub(crate) mod spool;
+
+pub(crate) use output::OutputSink;
+pub(crate) use spool::{Origin, Spool};

@@ -1,0 +1,177 @@
+//! Processes as far as `/proc` shows them.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+/// What matters of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// systemd unit of the system; empty when none.
+    pub(super) unit: String,
+    /// Executable as seen inside the root; empty when it is not shown to us.
+    pub(super) executable: String,
+    /// Inodes of its sockets.
+    pub(super) sockets: Vec<u64>,
+    /// Its executable or a library it has mapped was replaced or deleted.
+    pub(super) uses_replaced_files: bool,
+}
+
+/// Longest line of `maps` that is read, and most lines: a process can map as much as it likes.
+const LONGEST_LINE: u64 = 8 << 10;
+const MOST_LINES: usize = 100_000;
+/// Most descriptors of one process that are looked at.
+const MOST_DESCRIPTORS: usize = 65_536;
+
+/// All processes whose root is this one. For `/` also those whose root is not shown to us.
+pub(super) fn all(proc: &Path, root: &Path) -> Vec<Process> {
+    let Ok(entries) = std::fs::read_dir(proc) else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| read(&proc.join(pid.to_string()), pid, root)).collect()
+}
+
+fn read(folder: &Path, pid: u32, root: &Path) -> Option<Process> {
+    let whole_host = root == Path::new("/");
+    match std::fs::read_link(folder.join("root")) {
+        Ok(own) if own == root => {}
+        Err(_) if whole_host => {}
+        _ => return None,
+    }
+    let unit = unit_of(&crate::disk::files::text(folder.join("cgroup")));
+    let link = std::fs::read_link(folder.join("exe")).ok();
+    // Kernel threads have no executable; neither have other users' processes for the unprivileged.
+    if link.is_none() && unit.is_empty() {
+        return None;
+    }
+    let link = link.map(|link| link.to_string_lossy().into_owned()).unwrap_or_default();
+    let (executable, deleted) = match link.strip_suffix(" (deleted)") {
+        Some(path) => (path, true),
+        None => (link.as_str(), false),
+    };
+    Some(Process {
+        pid,
+        unit,
+        executable: inside(executable, root),
+        sockets: sockets(folder),
+        uses_replaced_files: deleted && !executable.starts_with("/memfd:") || maps_replaced_files(folder),
+    })
+}
+
+/// The path as seen inside the root, without the names that dpkg gives a file for a moment.
+fn inside(path: &str, root: &Path) -> String {
+    let path = [".dpkg-new", ".dpkg-tmp"].iter().find_map(|suffix| path.strip_suffix(suffix)).unwrap_or(path);
+    match Path::new(path).strip_prefix(root) {
+        Ok(rest) if !path.is_empty() => format!("/{}", rest.display()),
+        _ => path.to_owned(),
+    }
+}
+
+fn sockets(folder: &Path) -> Vec<u64> {
+    let Ok(entries) = std::fs::read_dir(folder.join("fd")) else { return Vec::new() };
+    entries
+        .flatten()
+        .take(MOST_DESCRIPTORS)
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?;
+            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        })
+        .collect()
+}
+
+fn maps_replaced_files(folder: &Path) -> bool {
+    let Ok(file) = File::open(folder.join("maps")) else { return false };
+    let mut reader = BufReader::with_capacity(16 << 10, file);
+    let mut line = Vec::new();
+    for _ in 0..MOST_LINES {
+        line.clear();
+        let mut limited = std::io::Read::take(&mut reader, LONGEST_LINE);
+        match limited.read_until(b'\n', &mut line) {
+            Ok(length) if length > 0 => {}
+            _ => return false,
+        }
+        if is_replaced_code(&String::from_utf8_lossy(&line)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a line of `maps` is *code* of a regular file that is gone. Data is left out on purpose:
+/// caches and databases are deleted while in use every day.
+fn is_replaced_code(line: &str) -> bool {
+    let Some(line) = line.trim_end().strip_suffix(" (deleted)") else { return false };
+    let mut fields = line.split_whitespace();
+    let executable = fields.nth(1).is_some_and(|permissions| permissions.contains('x'));
+    let Some(path) = line.find('/').and_then(|at| line.get(at..)) else { return false };
+    let elsewhere = ["/dev/", "/memfd:", "/SYSV", "/tmp/", "/var/tmp/", "/run/", "/var/run/", "/drm", "/i915", "/anon_hugepage", "/[aio]", "/home/", "/proc/"];
+    executable && !elsewhere.iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// The system unit in `/proc/PID/cgroup`; users' own services and scopes are no services of the host.
+pub(super) fn unit_of(cgroup: &str) -> String {
+    let path = cgroup.lines().find_map(|line| {
+        // Unified hierarchy `0::/path`, or the named one of old systemd.
+        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
+    });
+    let Some(path) = path.filter(|path| path.starts_with("/system.slice/")) else { return String::new() };
+    // A service may delegate groups below its own; its unit is the first that is a service.
+    path.split('/').find(|part| part.ends_with(".service")).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read_from_the_control_group() {
+        assert_eq!(unit_of("0::/system.slice/ssh.service\n"), "ssh.service");
+        assert_eq!(unit_of("12:pids:/x\n1:name=systemd:/system.slice/system-getty.slice/getty@tty1.service\n"), "getty@tty1.service");
+        assert_eq!(unit_of("0::/system.slice/docker.service/init\n"), "docker.service");
+        for none in ["0::/user.slice/user-0.slice/user@0.service/app.slice/x.service", "0::/", "0::/init.scope", "", "garbage"] {
+            assert_eq!(unit_of(none), "", "{none}");
+        }
+    }
+
+    #[test]
+    fn only_code_of_deleted_files_counts() {
+        let code = "7f1c00000000-7f1c00100000 r-xp 00028000 08:01 131 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n";
+        assert!(is_replaced_code(code));
+        for other in [
+            code.replace("r-xp", "r--p"),
+            code.replace(" (deleted)", ""),
+            code.replace("/usr/lib/x86_64-linux-gnu/libssl.so.3", "/memfd:jit"),
+            code.replace("/usr/lib/x86_64-linux-gnu/libssl.so.3", "/dev/zero"),
+            code.replace("/usr/lib/x86_64-linux-gnu/libssl.so.3", "/SYSV00000000"),
+            code.replace("/usr/lib/x86_64-linux-gnu/libssl.so.3", "/tmp/x.so"),
+            String::new(),
+        ] {
+            assert!(!is_replaced_code(&other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_deleted_executable_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let proc = folder.path().join("7");
+        std::fs::create_dir_all(proc.join("fd")).unwrap();
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, proc.join(name)).unwrap();
+        link("/srv/root", "root");
+        link("/srv/root/usr/sbin/daemon (deleted)", "exe");
+        link("socket:[99]", "fd/3");
+        link("/dev/null", "fd/4");
+        std::fs::write(proc.join("cgroup"), "0::/system.slice/daemon.service\n").unwrap();
+        let found = all(folder.path(), Path::new("/srv/root"));
+        assert_eq!(
+            found,
+            [Process {
+                pid: 7,
+                unit: "daemon.service".to_owned(),
+                executable: "/usr/sbin/daemon".to_owned(),
+                sockets: vec![99],
+                uses_replaced_files: true,
+            }]
+        );
+        assert_eq!(all(folder.path(), Path::new("/")), []);
+    }
+}
