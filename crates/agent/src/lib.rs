@@ -1,1 +1,31 @@
-//! placeholder
+//! The agent: one small process on each host. It reports what is installed and running, checks the
+//! server's signed orders by itself, carries them out as do/undo tasks with a journal on disk, and
+//! reports until the server has acknowledged.
+//!
+//! Absent on purpose: the store, the server, every vendor (package managers are handed in as
+//! [`fettle_plugin::Provider`]s), HTTP serving, shells.
+
+mod clock;
+mod config;
+mod deploy;
+mod disk;
+mod facts;
+mod inventory;
+mod link;
+mod report;
+mod run;
+mod services;
+mod status;
+
+pub use config::ConfigError;
+pub use disk::files::DiskError;
+pub use disk::log::LogError;
+pub use disk::state::StateError;
+pub use inventory::{Inventory, inventory};
+pub use link::client::ClientError;
+pub use link::enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
+pub use link::tls::TlsError;
+pub use link::token::TokenError;
+pub use run::{Exit, RunError, RunOptions, run};
+pub use services::PackageOwner;
+pub use status::{AgentStatus, DeploymentStatus, LastContact, StatusError, status};

@@ -1,1 +1,91 @@
--- columns marked public may leave in exports; all others are private
+-- Hosts, their groups, and what they report. All of it is private.
+
+CREATE TABLE IF NOT EXISTS host (
+    id {blob} PRIMARY KEY,              -- private
+    name TEXT NOT NULL,                 -- private
+    state TEXT NOT NULL,                -- private: machine `host`
+    generation BIGINT NOT NULL,         -- private: grows with each transition
+    agent_version TEXT NOT NULL,        -- private
+    os_id TEXT NOT NULL,                -- private
+    os_codename TEXT NOT NULL,          -- private
+    os_name TEXT NOT NULL,              -- private
+    reboot_pending BIGINT NOT NULL,     -- private
+    restart_pending BIGINT NOT NULL,    -- private: services that use replaced files
+    facts TEXT NOT NULL,                -- private: JSON, wire HostFacts
+    facts_digest TEXT NOT NULL,         -- private
+    services TEXT NOT NULL,             -- private: JSON, array of wire Service
+    services_digest TEXT NOT NULL,      -- private
+    packages_digest TEXT NOT NULL,      -- private: key of package_set; empty: none yet
+    inventory_mark BIGINT NOT NULL,     -- private: when any of the three last changed (host_evaluation compares)
+    enrolled_at BIGINT NOT NULL,        -- private
+    last_seen BIGINT NOT NULL,          -- private
+    offer_sequence BIGINT NOT NULL      -- private: last sequence of a signed offer
+);
+CREATE INDEX IF NOT EXISTS host_by_name ON host (name, id);
+CREATE INDEX IF NOT EXISTS host_by_state ON host (state, last_seen);
+CREATE INDEX IF NOT EXISTS host_by_set ON host (packages_digest);
+
+-- Hosts that are to be judged anew: cost follows what changed.
+CREATE TABLE IF NOT EXISTS host_changed (
+    host {blob} PRIMARY KEY,            -- private
+    mark BIGINT NOT NULL                -- private
+);
+
+CREATE TABLE IF NOT EXISTS host_event (
+    sequence {serial},                  -- private
+    host {blob} NOT NULL,               -- private
+    at BIGINT NOT NULL,                 -- private
+    event TEXT NOT NULL,                -- private
+    actor TEXT NOT NULL,                -- private
+    reasons TEXT NOT NULL               -- private: JSON array of Reason
+);
+CREATE INDEX IF NOT EXISTS host_event_by_host ON host_event (host, sequence);
+
+-- How many hosts are in a state: no page counts the fleet.
+CREATE TABLE IF NOT EXISTS host_count (
+    state TEXT PRIMARY KEY,             -- private
+    hosts BIGINT NOT NULL               -- private
+);
+
+CREATE TABLE IF NOT EXISTS host_group (
+    id {blob} PRIMARY KEY,              -- private
+    name TEXT NOT NULL UNIQUE,          -- private
+    created_at BIGINT NOT NULL          -- private
+);
+CREATE TABLE IF NOT EXISTS host_group_member (
+    group_id {blob} NOT NULL REFERENCES host_group (id), -- private
+    host {blob} NOT NULL,               -- private
+    PRIMARY KEY (group_id, host)
+);
+CREATE INDEX IF NOT EXISTS host_group_member_by_host ON host_group_member (host);
+
+-- Tokens that let a machine enrol. The secret is never stored, only its sha-256.
+CREATE TABLE IF NOT EXISTS enrolment_token (
+    id {blob} PRIMARY KEY,              -- private
+    secret_digest {blob} NOT NULL UNIQUE, -- private
+    group_id {blob},                    -- private: new hosts join it
+    uses_left BIGINT NOT NULL,          -- private
+    expires_at BIGINT NOT NULL,         -- private
+    created_by TEXT NOT NULL,           -- private
+    created_at BIGINT NOT NULL          -- private
+);
+
+-- The dictionary over which inventories are sets: every unique package version once.
+CREATE TABLE IF NOT EXISTS package_version (
+    id {serial},                        -- public
+    ecosystem TEXT NOT NULL,            -- public
+    name TEXT NOT NULL,                 -- public
+    version TEXT NOT NULL,              -- public
+    architecture TEXT NOT NULL,         -- public
+    source TEXT NOT NULL,               -- public
+    source_version TEXT NOT NULL,       -- public
+    UNIQUE (ecosystem, name, version, architecture, source, source_version)
+);
+
+-- One inventory of packages, shared by every host that has the same.
+CREATE TABLE IF NOT EXISTS package_set (
+    digest TEXT PRIMARY KEY,            -- private: sha-256 of the sorted list as JSON, as the agent has it
+    packages BIGINT NOT NULL,           -- private: how many
+    members {blob} NOT NULL,            -- private: roaring bitmap of package_version ids
+    marks TEXT NOT NULL                 -- private: JSON, what departs from "automatic, of the usual origin, complete"
+);

@@ -14,6 +14,19 @@ CREATE TABLE IF NOT EXISTS feed (
     generation BIGINT NOT NULL          -- public: grows with each change of the data
 );
 
+-- Loads that people asked for; a server takes the oldest one that nobody works on.
+CREATE TABLE IF NOT EXISTS feed_request (
+    id {serial},                        -- private
+    requested_by TEXT NOT NULL,         -- private
+    requested_at BIGINT NOT NULL,       -- private
+    source TEXT NOT NULL,               -- private: URL or directory on the server; empty: the publishers
+    names TEXT NOT NULL,                -- private: JSON array of feed names; empty: all
+    state TEXT NOT NULL,                -- private: queued, running, done
+    heartbeat BIGINT NOT NULL,          -- private: last sign of life of who works on it
+    progress TEXT NOT NULL              -- private: JSON array, one entry a feed
+);
+CREATE INDEX IF NOT EXISTS feed_request_by_state ON feed_request (state, id);
+
 -- All statements of one feed on one source package of one release: the unit that changes.
 CREATE TABLE IF NOT EXISTS advisory_set (
     feed TEXT NOT NULL,                 -- public

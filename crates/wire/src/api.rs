@@ -4,3 +4,5 @@
 pub mod account;
 pub mod audit;
 pub mod problem;
+pub mod feed;
+pub mod finding;

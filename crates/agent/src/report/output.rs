@@ -8,6 +8,7 @@ use fettle_domain::DeploymentId;
 use fettle_plugin::ProviderEvents;
 use fettle_wire::agent::ReportBody;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(crate) struct OutputSink {
     deployment: DeploymentId,
     spool: Arc<Mutex<Spool>>,
     stop: Stop,
+    /// The act under way must not be stopped half way.
+    whole: AtomicBool,
     lines: Mutex<Lines>,
 }
 
@@ -48,7 +51,12 @@ impl OutputSink {
             cut: false,
             last: VecDeque::new(),
         };
-        Self { deployment, spool, stop, lines: Mutex::new(lines) }
+        Self { deployment, spool, stop, whole: AtomicBool::new(false), lines: Mutex::new(lines) }
+    }
+
+    /// Whether the act that follows must not be stopped half way.
+    pub(crate) fn set_whole(&self, whole: bool) {
+        self.whole.store(whole, Ordering::Relaxed);
     }
 
     /// Hands over what is waiting.
@@ -113,7 +121,7 @@ impl ProviderEvents for OutputSink {
     }
 
     fn cancelled(&self) -> bool {
-        self.stop.told()
+        !self.whole.load(Ordering::Relaxed) && self.stop.told()
     }
 }
 

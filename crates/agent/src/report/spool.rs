@@ -12,6 +12,8 @@ use fettle_wire::agent::{ReportBody, ReportEntry};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 const KIND: &str = "fettle-spool";
 const VERSION: u32 = 1;
@@ -65,6 +67,8 @@ pub(crate) struct Spool {
     most_bytes: u64,
     /// Something was appended that may not be on the disk yet.
     unsynced: bool,
+    /// Wakes whoever reports.
+    nudge: Arc<Notify>,
 }
 
 impl Spool {
@@ -82,6 +86,7 @@ impl Spool {
             reported: BTreeMap::new(),
             most_bytes: MOST_BYTES,
             unsynced: false,
+            nudge: Arc::new(Notify::new()),
         };
         for (record, place) in records {
             spool.replay(&record, place);
@@ -144,7 +149,13 @@ impl Spool {
         if self.is_full() {
             self.drop_output()?;
         }
+        self.nudge.notify_one();
         Ok(())
+    }
+
+    /// Told at each new entry.
+    pub(crate) fn nudge(&self) -> Arc<Notify> {
+        self.nudge.clone()
     }
 
     /// Number of the last journal record of a deployment that was put into the spool.

@@ -31,24 +31,58 @@ impl ServiceScan {
 
     /// All services of this root with their packages, sorted.
     pub(crate) fn services(&mut self, root: &Path, owner: Option<&dyn PackageOwner>) -> Vec<Service> {
-        let mut services = running(root);
-        let mut seen = BTreeMap::new();
-        for service in services.iter_mut().filter(|service| !service.executable.is_empty()) {
-            let name = self.owners.remove(&service.executable).or_else(|| seen.get(&service.executable).cloned());
-            let name = name.unwrap_or_else(|| {
-                owner.and_then(|owner| owner.owner_of(root, Path::new(&service.executable))).unwrap_or_default()
-            });
-            seen.insert(service.executable.clone(), name.clone());
-            service.package = name;
-        }
+        let mut used = BTreeMap::new();
+        let mut owner_of = |path: &str| {
+            let known = self.owners.get(path).or_else(|| used.get(path)).cloned();
+            let name = known.unwrap_or_else(|| ask_owner(owner, root, path));
+            used.insert(path.to_owned(), name.clone());
+            name
+        };
+        let found = found(root).into_iter().map(|Found { mut service, replaced }| {
+            if !service.executable.is_empty() {
+                service.package = owner_of(&service.executable);
+            }
+            let outdated: BTreeSet<String> = replaced.iter().map(|path| owner_of(path)).collect();
+            service.outdated_packages = outdated.into_iter().filter(|name| !name.is_empty()).collect();
+            service
+        });
+        let services = found.collect();
         // Only owners of what runs now are kept, so that the table stays small.
-        self.owners = seen;
+        self.owners = used;
         services
     }
 }
 
+/// The owner of a file. A replaced library may have another number now (`libx.so.1.2` became
+/// `libx.so.1.3`): then the owner of the shorter name that stayed (`libx.so.1`) is meant.
+fn ask_owner(owner: Option<&dyn PackageOwner>, root: &Path, path: &str) -> String {
+    let Some(owner) = owner else { return String::new() };
+    let mut path = path;
+    loop {
+        if let Some(name) = owner.owner_of(root, Path::new(path)) {
+            return name;
+        }
+        match path.rsplit_once('.') {
+            Some((shorter, number)) if shorter.contains(".so") && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                path = shorter;
+            }
+            _ => return String::new(),
+        }
+    }
+}
+
+/// A service and the replaced files it still uses.
+struct Found {
+    service: Service,
+    replaced: BTreeSet<String>,
+}
+
 /// All services of this root, sorted; packages are left empty.
 pub(crate) fn running(root: &Path) -> Vec<Service> {
+    found(root).into_iter().map(|found| found.service).collect()
+}
+
+fn found(root: &Path) -> Vec<Found> {
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let scripts = InitScripts::read(&root);
     let processes = process::all(Path::new("/proc"), &root);
@@ -62,8 +96,8 @@ fn combine(
     processes: Vec<Process>,
     sockets: &BTreeMap<u64, String>,
     script: impl Fn(&str) -> String,
-) -> Vec<Service> {
-    let mut groups: BTreeMap<(String, String), (BTreeSet<String>, bool)> = BTreeMap::new();
+) -> Vec<Found> {
+    let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
     let mut units: BTreeMap<String, Unit> = BTreeMap::new();
     for process in processes {
         let unit = if process.unit.is_empty() { script(&process.executable) } else { process.unit.clone() };
@@ -74,8 +108,8 @@ fn combine(
         }
         if !listens.is_empty() {
             let group = groups.entry((unit, process.executable)).or_default();
-            group.0.extend(listens);
-            group.1 |= process.uses_replaced_files;
+            group.listens.extend(listens);
+            group.replaced.extend(process.replaced);
         }
     }
     for (name, unit) in &units {
@@ -83,14 +117,25 @@ fn combine(
             groups.entry((name.clone(), unit.executable.clone())).or_default();
         }
     }
-    let services = groups.into_iter().map(|((unit, executable), (listens, replaced))| Service {
-        restart_pending: replaced || units.get(&unit).is_some_and(|unit| unit.replaced),
-        unit,
-        executable,
-        package: String::new(),
-        listens: listens.into_iter().collect(),
+    let found = groups.into_iter().map(|((unit, executable), mut group)| {
+        group.replaced.extend(units.get(&unit).map(|unit| unit.replaced.clone()).unwrap_or_default());
+        let service = Service {
+            unit,
+            executable,
+            package: String::new(),
+            listens: group.listens.into_iter().collect(),
+            restart_pending: !group.replaced.is_empty(),
+            outdated_packages: Vec::new(),
+        };
+        Found { service, replaced: group.replaced }
     });
-    services.collect()
+    found.collect()
+}
+
+#[derive(Default)]
+struct Group {
+    listens: BTreeSet<String>,
+    replaced: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -98,7 +143,7 @@ struct Unit {
     oldest: u32,
     executable: String,
     listens: bool,
-    replaced: bool,
+    replaced: BTreeSet<String>,
 }
 
 impl Unit {
@@ -108,7 +153,7 @@ impl Unit {
             self.executable.clone_from(&process.executable);
         }
         self.listens |= listens;
-        self.replaced |= process.uses_replaced_files;
+        self.replaced.extend(process.replaced.iter().cloned());
     }
 }
 
@@ -185,7 +230,7 @@ mod tests {
             unit: unit.to_owned(),
             executable: executable.to_owned(),
             sockets: sockets.to_vec(),
-            uses_replaced_files: replaced,
+            replaced: if replaced { BTreeSet::from([format!("{executable}.lib.so.1.2")]) } else { BTreeSet::new() },
         }
     }
 
@@ -206,7 +251,7 @@ mod tests {
         );
         let shown: Vec<String> = services
             .iter()
-            .map(|service| format!("{}|{}|{}|{}", service.unit, service.executable, service.listens.join(","), service.restart_pending))
+            .map(|Found { service, .. }| format!("{}|{}|{}|{}", service.unit, service.executable, service.listens.join(","), service.restart_pending))
             .collect();
         assert_eq!(
             shown,
@@ -216,6 +261,20 @@ mod tests {
                 "nginx.service|/usr/sbin/nginx|tcp 0.0.0.0:80,tcp [::]:80|true",
             ]
         );
+    }
+
+    #[test]
+    fn the_owner_of_a_renamed_library_is_found_by_its_lasting_name() {
+        struct Owner;
+        impl PackageOwner for Owner {
+            fn owner_of(&self, _root: &Path, path: &Path) -> Option<String> {
+                (path == Path::new("/usr/lib/libx.so.1")).then(|| "libx1".to_owned())
+            }
+        }
+        let ask = |path: &str| ask_owner(Some(&Owner), Path::new("/"), path);
+        assert_eq!(ask("/usr/lib/libx.so.1.2.3"), "libx1");
+        assert_eq!(ask("/usr/lib/liby.so.1.2.3"), "");
+        assert_eq!(ask("/usr/sbin/daemon"), "");
     }
 
     #[test]

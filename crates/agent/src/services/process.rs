@@ -1,5 +1,6 @@
 //! Processes as far as `/proc` shows them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -14,13 +15,15 @@ pub(super) struct Process {
     pub(super) executable: String,
     /// Inodes of its sockets.
     pub(super) sockets: Vec<u64>,
-    /// Its executable or a library it has mapped was replaced or deleted.
-    pub(super) uses_replaced_files: bool,
+    /// Its executable and the libraries it has mapped, as far as they were replaced or deleted.
+    pub(super) replaced: BTreeSet<String>,
 }
 
 /// Longest line of `maps` that is read, and most lines: a process can map as much as it likes.
 const LONGEST_LINE: u64 = 8 << 10;
 const MOST_LINES: usize = 100_000;
+/// Most replaced files of one process that are named.
+const MOST_REPLACED: usize = 256;
 /// Most descriptors of one process that are looked at.
 const MOST_DESCRIPTORS: usize = 65_536;
 
@@ -52,10 +55,18 @@ fn read(folder: &Path, pid: u32, root: &Path) -> Option<Process> {
     Some(Process {
         pid,
         unit,
+        replaced: replaced_files(folder, root, executable, deleted),
         executable: inside(executable, root),
         sockets: sockets(folder),
-        uses_replaced_files: deleted && !executable.starts_with("/memfd:") || maps_replaced_files(folder),
     })
+}
+
+fn replaced_files(folder: &Path, root: &Path, executable: &str, deleted: bool) -> BTreeSet<String> {
+    let mut replaced = mapped_replaced_files(folder, root);
+    if deleted && !executable.starts_with("/memfd:") {
+        replaced.insert(inside(executable, root));
+    }
+    replaced
 }
 
 /// The path as seen inside the root, without the names that dpkg gives a file for a moment.
@@ -79,8 +90,9 @@ fn sockets(folder: &Path) -> Vec<u64> {
         .collect()
 }
 
-fn maps_replaced_files(folder: &Path) -> bool {
-    let Ok(file) = File::open(folder.join("maps")) else { return false };
+fn mapped_replaced_files(folder: &Path, root: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let Ok(file) = File::open(folder.join("maps")) else { return found };
     let mut reader = BufReader::with_capacity(16 << 10, file);
     let mut line = Vec::new();
     for _ in 0..MOST_LINES {
@@ -88,24 +100,29 @@ fn maps_replaced_files(folder: &Path) -> bool {
         let mut limited = std::io::Read::take(&mut reader, LONGEST_LINE);
         match limited.read_until(b'\n', &mut line) {
             Ok(length) if length > 0 => {}
-            _ => return false,
+            _ => break,
         }
-        if is_replaced_code(&String::from_utf8_lossy(&line)) {
-            return true;
+        if let Some(path) = replaced_code(&String::from_utf8_lossy(&line)) {
+            found.insert(inside(path, root));
+            if found.len() == MOST_REPLACED {
+                break;
+            }
         }
     }
-    false
+    found
 }
 
-/// Whether a line of `maps` is *code* of a regular file that is gone. Data is left out on purpose:
-/// caches and databases are deleted while in use every day.
-fn is_replaced_code(line: &str) -> bool {
-    let Some(line) = line.trim_end().strip_suffix(" (deleted)") else { return false };
-    let mut fields = line.split_whitespace();
-    let executable = fields.nth(1).is_some_and(|permissions| permissions.contains('x'));
-    let Some(path) = line.find('/').and_then(|at| line.get(at..)) else { return false };
-    let elsewhere = ["/dev/", "/memfd:", "/SYSV", "/tmp/", "/var/tmp/", "/run/", "/var/run/", "/drm", "/i915", "/anon_hugepage", "/[aio]", "/home/", "/proc/"];
-    executable && !elsewhere.iter().any(|prefix| path.starts_with(prefix))
+/// The file of a line of `maps` when it is *code* of a regular file that is gone. Data is left out on
+/// purpose: caches and databases are deleted while in use every day.
+fn replaced_code(line: &str) -> Option<&str> {
+    let line = line.trim_end().strip_suffix(" (deleted)")?;
+    let executable = line.split_whitespace().nth(1).is_some_and(|permissions| permissions.contains('x'));
+    let path = line.find('/').and_then(|at| line.get(at..))?;
+    let elsewhere = [
+        "/dev/", "/memfd:", "/SYSV", "/tmp/", "/var/tmp/", "/run/", "/var/run/", "/drm", "/i915", "/anon_hugepage",
+        "/[aio]", "/home/", "/proc/",
+    ];
+    (executable && !elsewhere.iter().any(|prefix| path.starts_with(prefix))).then_some(path)
 }
 
 /// The system unit in `/proc/PID/cgroup`; users' own services and scopes are no services of the host.
@@ -136,7 +153,7 @@ mod tests {
     #[test]
     fn only_code_of_deleted_files_counts() {
         let code = "7f1c00000000-7f1c00100000 r-xp 00028000 08:01 131 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n";
-        assert!(is_replaced_code(code));
+        assert_eq!(replaced_code(code), Some("/usr/lib/x86_64-linux-gnu/libssl.so.3"));
         for other in [
             code.replace("r-xp", "r--p"),
             code.replace(" (deleted)", ""),
@@ -146,7 +163,7 @@ mod tests {
             code.replace("/usr/lib/x86_64-linux-gnu/libssl.so.3", "/tmp/x.so"),
             String::new(),
         ] {
-            assert!(!is_replaced_code(&other), "{other}");
+            assert_eq!(replaced_code(&other), None, "{other}");
         }
     }
 
@@ -169,7 +186,7 @@ mod tests {
                 unit: "daemon.service".to_owned(),
                 executable: "/usr/sbin/daemon".to_owned(),
                 sockets: vec![99],
-                uses_replaced_files: true,
+                replaced: BTreeSet::from(["/usr/sbin/daemon".to_owned()]),
             }]
         );
         assert_eq!(all(folder.path(), Path::new("/")), []);

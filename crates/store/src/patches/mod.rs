@@ -2,4 +2,5 @@
 
 pub mod advisory;
 pub mod feed;
+pub mod feed_request;
 pub mod vulnerability;

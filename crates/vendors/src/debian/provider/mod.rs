@@ -15,6 +15,7 @@ mod files;
 mod install;
 mod keep;
 mod lists;
+mod local;
 mod locks;
 mod marks;
 mod md5;
@@ -23,6 +24,7 @@ mod recover;
 mod rehearse;
 mod repack;
 mod resolve;
+mod restore;
 mod rooted;
 mod run;
 mod session;
@@ -35,7 +37,7 @@ mod undo;
 
 pub use facts::{EditedConffile, InstalledKernel, Owners, edited_conffiles, newest_kernel};
 
-use fettle_domain::package::InstalledPackage;
+use fettle_domain::package::{Ecosystem, InstalledPackage};
 use fettle_domain::plan::{Job, Manifest, PackageStep, RehearsalOutcome};
 use fettle_domain::reason::Reason;
 use fettle_domain::version::Scheme;
@@ -72,6 +74,14 @@ impl Plugin for AptProvider {
 }
 
 impl Provider for AptProvider {
+    fn ecosystem(&self) -> Ecosystem {
+        Ecosystem::Debian
+    }
+
+    fn database_files(&self) -> &'static [&'static str] {
+        &["var/lib/dpkg/status", "var/lib/dpkg/updates", "var/lib/apt/extended_states", "var/lib/apt/lists"]
+    }
+
     fn inventory(&self, context: &ProviderContext<'_>) -> Result<Vec<InstalledPackage>, PluginError> {
         let session = Session::new(context)?;
         let database = session.database()?;

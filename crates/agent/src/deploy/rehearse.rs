@@ -1,0 +1,38 @@
+//! Dry runs: what exactly would happen, asked of the package manager, changing nothing but indexes.
+
+use super::engine::Host;
+use super::tasks::told;
+use crate::inventory::Silent;
+use fettle_domain::plan::{Job, RehearsalOutcome};
+use fettle_domain::reason::Reason;
+use fettle_plugin::ProviderContext;
+use std::time::{Duration, Instant};
+
+/// Time for one dry run with its refresh of indexes.
+const LIMIT: Duration = Duration::from_secs(900);
+/// A dry run does not wait long for a lock: it can be asked for again.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes a dry run. `refresh`: the indexes may be fetched (needs root).
+pub(crate) fn rehearse(host: &Host, job: &Job, refresh: bool) -> RehearsalOutcome {
+    let Some(provider) = host.provider(job.ecosystem) else {
+        let text = format!("this host has no package manager for {}", job.ecosystem);
+        return RehearsalOutcome::Impossible { reasons: vec![Reason::new("rehearsal.no-provider", text)] };
+    };
+    let context = ProviderContext {
+        root: host.root.clone(),
+        events: &Silent,
+        deadline: Instant::now() + LIMIT,
+        lock_patience: LOCK_PATIENCE,
+    };
+    match provider.rehearse(&context, job, refresh) {
+        Ok(RehearsalOutcome::Possible { manifest, mut notes }) => {
+            if !refresh {
+                notes.push(Reason::new("rehearsal.indexes-as-they-are", "the package indexes were not refreshed: the agent is read-only or not root"));
+            }
+            RehearsalOutcome::Possible { manifest, notes }
+        }
+        Ok(outcome) => outcome,
+        Err(error) => RehearsalOutcome::Impossible { reasons: told(&error) },
+    }
+}

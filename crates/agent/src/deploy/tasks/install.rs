@@ -1,0 +1,111 @@
+//! The change itself, and its proof.
+
+use super::restart::restart_pending;
+use super::{Failure, Outcome, Task, TaskContext, told};
+use crate::deploy::record::{Left, TaskName};
+use fettle_domain::reason::Reason;
+use fettle_plugin::{Applied, Step};
+use std::time::Duration;
+
+/// How often an undo is tried again when the package manager refuses, and how long is waited before.
+const UNDO_ATTEMPTS: u32 = 3;
+const UNDO_PAUSE: Duration = Duration::from_secs(5);
+
+/// Installs exactly the plan.
+pub(super) struct Install;
+
+impl Task for Install {
+    fn name(&self) -> TaskName {
+        TaskName::Install
+    }
+
+    /// Cut off in its middle, the package manager first finishes what it left; when that proves the
+    /// plan, the deployment goes on, else it is undone.
+    fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
+        if context.interrupted {
+            return finish_interrupted(context);
+        }
+        let applied = context.provider.apply(&context.acting(), &context.request(Step::Install))?;
+        let notes = applied.notes.clone();
+        Ok(Outcome::left(Left::Applied { applied }, notes))
+    }
+
+    /// Puts the former versions back, proves it, and lets services use them.
+    fn undo(&self, context: &TaskContext<'_>) -> Result<Vec<Reason>, Failure> {
+        let mut notes = Vec::new();
+        for attempt in 1..=UNDO_ATTEMPTS {
+            notes.extend(put_back(context));
+            let wrong = match context.unproved(true) {
+                Ok(wrong) => wrong,
+                Err(failure) => failure.reasons,
+            };
+            if wrong.is_empty() {
+                notes.extend(after_undo(context));
+                return Ok(notes);
+            }
+            if attempt == UNDO_ATTEMPTS || context.stop.wait(UNDO_PAUSE.min(context.limits.pause)) {
+                notes.extend(wrong);
+                return Err(Failure::because(notes));
+            }
+        }
+        Err(Failure::because(notes))
+    }
+}
+
+fn finish_interrupted(context: &TaskContext<'_>) -> Result<Outcome, Failure> {
+    let mut notes = vec![Reason::new("install.interrupted", "the install was cut off; what was begun is finished first")];
+    match context.provider.recover(&context.acting()) {
+        Ok(mended) => notes.extend(mended),
+        Err(error) => notes.extend(told(&error)),
+    }
+    let wrong = context.unproved(false)?;
+    if wrong.is_empty() {
+        return Ok(Outcome::left(Left::Applied { applied: Applied::default() }, notes));
+    }
+    notes.extend(wrong);
+    Err(Failure::because(notes))
+}
+
+fn put_back(context: &TaskContext<'_>) -> Vec<Reason> {
+    let request = context.request(Step::Install);
+    // What the provider left is passed only when it came from a whole act.
+    let applied = context.applied(TaskName::Install).filter(|applied| **applied != Applied::default());
+    match context.provider.undo(&context.acting(), &request, applied) {
+        Ok(applied) => applied.notes,
+        Err(error) => {
+            let mut notes = told(&error);
+            match context.provider.recover(&context.acting()) {
+                Ok(mended) => notes.extend(mended),
+                Err(error) => notes.extend(told(&error)),
+            }
+            notes
+        }
+    }
+}
+
+fn after_undo(context: &TaskContext<'_>) -> Vec<Reason> {
+    if !context.deployment.offer.restart_services {
+        return Vec::new();
+    }
+    let restarted = restart_pending(context);
+    restarted.notes.into_iter().chain(restarted.failures).collect()
+}
+
+/// Compares the plan with what is installed now; the exit code of the package manager proves nothing.
+pub(super) struct VerifyInstalled;
+
+impl Task for VerifyInstalled {
+    fn name(&self) -> TaskName {
+        TaskName::VerifyInstalled
+    }
+
+    fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
+        let wrong = context.unproved(false)?;
+        if wrong.is_empty() { Ok(Outcome::default()) } else { Err(Failure::because(wrong)) }
+    }
+
+    /// Looking leaves nothing.
+    fn undo(&self, _context: &TaskContext<'_>) -> Result<Vec<Reason>, Failure> {
+        Ok(Vec::new())
+    }
+}

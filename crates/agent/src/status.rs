@@ -1,0 +1,95 @@
+//! What `fettle agent status` shows: read from disk, whether an agent runs or not.
+
+use crate::deploy::engine;
+use crate::disk::state::{self, StateError};
+use crate::disk::{LogError, StateDir};
+use crate::link::Identity;
+use crate::report::Spool;
+use fettle_domain::machine::DeploymentState;
+use fettle_domain::{ChangeId, DeploymentId, HostId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Deployments that are listed, newest first.
+const MOST_LISTED: usize = 20;
+
+/// Where this agent stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentStatus {
+    /// Its id; absent when it is not enrolled.
+    pub host: Option<HostId>,
+    /// Its server; empty when it is not enrolled.
+    pub server: String,
+    /// When it was enrolled.
+    pub enrolled_at: Option<Timestamp>,
+    /// Last contact with the server.
+    pub last_contact: Option<LastContact>,
+    /// Entries that the server has not acknowledged yet.
+    pub waiting_reports: usize,
+    /// Its newest deployments, newest first.
+    pub deployments: Vec<DeploymentStatus>,
+}
+
+/// The last attempt to check in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastContact {
+    /// Last check-in that the server answered.
+    pub answered_at: Option<Timestamp>,
+    /// Last attempt.
+    pub tried_at: Timestamp,
+    /// Why the last attempt had no answer; empty when it had.
+    pub error: String,
+}
+
+/// One deployment.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeploymentStatus {
+    /// Its id.
+    pub deployment: DeploymentId,
+    /// Its change; absent when the journal cannot be read.
+    pub change: Option<ChangeId>,
+    /// Where it stands; absent when the journal cannot be read.
+    pub state: Option<DeploymentState>,
+    /// Why it failed, or why its journal cannot be read; empty when neither.
+    pub why: Vec<String>,
+}
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The folder cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The spool cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Reads where the agent of this folder stands.
+pub fn status(state_dir: &Path) -> Result<AgentStatus, StatusError> {
+    let state = StateDir::peek(state_dir);
+    let identity = Identity::load(&state)?;
+    let ids = state.deployment_ids().map_err(StateError::from)?;
+    let deployments = ids.into_iter().rev().take(MOST_LISTED).map(|id| deployment(&state, id)).collect();
+    Ok(AgentStatus {
+        host: identity.as_ref().map(|identity| identity.about.host),
+        server: identity.as_ref().map(|identity| identity.about.server.clone()).unwrap_or_default(),
+        enrolled_at: identity.as_ref().map(|identity| identity.about.enrolled_at),
+        last_contact: state::read_json(&state.last_contact(), 64 << 10)?,
+        waiting_reports: Spool::peek(&state.spool())?,
+        deployments,
+    })
+}
+
+fn deployment(state: &StateDir, id: DeploymentId) -> DeploymentStatus {
+    match engine::peek(&state.deployment(id)) {
+        Ok(Some(deployment)) => DeploymentStatus {
+            deployment: id,
+            change: Some(deployment.offer.change),
+            state: Some(deployment.state),
+            why: deployment.failure.iter().map(ToString::to_string).collect(),
+        },
+        Ok(None) => DeploymentStatus { deployment: id, change: None, state: None, why: vec!["it has no journal yet".to_owned()] },
+        Err(error) => DeploymentStatus { deployment: id, change: None, state: None, why: vec![error.to_string()] },
+    }
+}

@@ -1,0 +1,13 @@
+//! Who asks, and what they may: passwords, sessions, API tokens, and the proof that an unsafe
+//! request comes from our own pages.
+
+mod actor;
+mod authenticate;
+pub mod cross_site;
+pub mod limit;
+pub mod password;
+pub mod secret;
+pub mod session;
+
+pub use actor::Actor;
+pub(crate) use authenticate::authenticate;

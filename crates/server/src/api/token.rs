@@ -1,0 +1,39 @@
+//! One's own API tokens.
+
+use super::endpoint::LIST;
+use super::{Answer, Body, Endpoint, Params, PathParam};
+use crate::AppState;
+use crate::access::Actor;
+use crate::ops;
+use axum::extract::State;
+use axum::{Extension, Json};
+use fettle_domain::access::Permission;
+use fettle_wire::api::account::{Token, TokenCreate, TokenCreated, TokenList};
+use serde::Deserialize;
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    use Permission::OwnAccount;
+    vec![
+        Endpoint::get("/tokens", OwnAccount, "List one's own API tokens", list).query(LIST).response::<TokenList>(),
+        Endpoint::post("/tokens", OwnAccount, "Make a further API token", create).request::<TokenCreate>().response::<TokenCreated>(),
+        Endpoint::delete("/tokens/{token}", OwnAccount, "Revoke one of one's own API tokens", revoke).response::<Token>(),
+    ]
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn list(State(state): State<AppState>, Extension(actor): Extension<Actor>, Params(page): Params<Page>) -> Answer<TokenList> {
+    Ok(Json(ops::token::list(&state, &actor, page.after, page.limit).await?))
+}
+
+async fn create(State(state): State<AppState>, Extension(actor): Extension<Actor>, Body(request): Body<TokenCreate>) -> Answer<TokenCreated> {
+    Ok(Json(ops::token::create(&state, &actor, request).await?))
+}
+
+async fn revoke(State(state): State<AppState>, Extension(actor): Extension<Actor>, PathParam(token): PathParam<String>) -> Answer<Token> {
+    Ok(Json(ops::token::revoke(&state, &actor, &token).await?))
+}

@@ -1,0 +1,46 @@
+//! Users.
+
+use super::endpoint::LIST;
+use super::{Answer, Body, Endpoint, Params, PathParam};
+use crate::AppState;
+use crate::access::Actor;
+use crate::ops;
+use axum::extract::State;
+use axum::{Extension, Json};
+use fettle_domain::access::Permission;
+use fettle_wire::api::account::{UserChange, UserChanged, UserCreate, UserCreated, UserList};
+use serde::Deserialize;
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    use Permission::UserManage;
+    vec![
+        Endpoint::get("/users", UserManage, "List users", list).query(LIST).response::<UserList>(),
+        Endpoint::post("/users", UserManage, "Make a user with a one-time password", create).request::<UserCreate>().response::<UserCreated>(),
+        Endpoint::patch("/users/{name}", UserManage, "Change a user's role, shut out or let in, or make a new one-time password", change)
+            .request::<UserChange>()
+            .response::<UserChanged>(),
+    ]
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn list(State(state): State<AppState>, Extension(actor): Extension<Actor>, Params(page): Params<Page>) -> Answer<UserList> {
+    Ok(Json(ops::user::list(&state, &actor, page.after, page.limit).await?))
+}
+
+async fn create(State(state): State<AppState>, Extension(actor): Extension<Actor>, Body(request): Body<UserCreate>) -> Answer<UserCreated> {
+    Ok(Json(ops::user::create(&state, &actor, request).await?))
+}
+
+async fn change(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(name): PathParam<String>,
+    Body(request): Body<UserChange>,
+) -> Answer<UserChanged> {
+    Ok(Json(ops::user::change(&state, &actor, &name, request).await?))
+}

@@ -1,0 +1,222 @@
+//! The audit log: append-only, each entry's digest covers the one before, no gaps in the sequence.
+//! Changing, removing or inserting an entry breaks the chain at that place; cutting entries off the
+//! end is told by the head, and by a digest that somebody wrote down elsewhere.
+
+use crate::{Connection, Result, Row, StoreError, Value};
+use fettle_domain::Timestamp;
+use ring::digest::{Context, SHA256};
+
+/// What an act leaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditRecord {
+    /// Who: a user name, `host …` or `server`.
+    pub actor: String,
+    /// What: stable dotted name, such as `host.revoke`.
+    pub action: &'static str,
+    /// To what: id or name.
+    pub object: String,
+    /// Particulars. Never a secret.
+    pub detail: serde_json::Value,
+}
+
+/// An entry as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Position, from 1.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// To what.
+    pub object: String,
+    /// JSON text.
+    pub detail: String,
+    /// sha-256.
+    pub digest: Vec<u8>,
+}
+
+/// Which entries are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only entries before this sequence.
+    pub before: Option<u64>,
+    /// Only of this actor.
+    pub actor: Option<String>,
+    /// Only this action, or with a trailing dot all that begin so.
+    pub action: Option<String>,
+    /// Only about this object.
+    pub object: Option<String>,
+}
+
+/// What a walk over the chain found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditVerdict {
+    /// Entries that hold.
+    pub checked: u64,
+    /// Digest of the last one that holds.
+    pub head: Vec<u8>,
+    /// The first that does not hold, and why.
+    pub broken: Option<(u64, String)>,
+}
+
+/// Entries read at once by [`verify_part`].
+const PART: i64 = 2_000;
+
+/// Digest before the first entry.
+fn genesis() -> Vec<u8> {
+    ring::digest::digest(&SHA256, b"fettle audit chain v1").as_ref().to_vec()
+}
+
+/// Appends an entry, in the caller's write. Returns its sequence.
+pub fn append(connection: &mut Connection, now: Timestamp, record: &AuditRecord) -> Result<u64> {
+    let detail = record.detail.to_string();
+    connection.execute(
+        "INSERT INTO audit_head (id, sequence, digest) VALUES (1, 0, ?1) ON CONFLICT (id) DO NOTHING",
+        &[genesis().into()],
+    )?;
+    // Locks the row until the commit: another server's append waits here and then reads on.
+    let head = connection
+        .query_one("UPDATE audit_head SET sequence = sequence + 1 WHERE id = 1 RETURNING sequence, digest", &[])?
+        .ok_or_else(|| StoreError::Corrupt { what: "the head of the audit log is missing".into() })?;
+    let sequence = head.int(0)?;
+    let fields = [record.actor.as_str(), record.action, record.object.as_str(), detail.as_str()].map(clean);
+    let digest = digest(head.blob(1)?, sequence, now, &fields);
+    let [actor, action, object, detail] = fields;
+    connection.execute(
+        "INSERT INTO audit_entry (sequence, at, actor, action, object, detail, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        &[sequence.into(), now.into(), actor.into(), action.into(), object.into(), detail.into(), digest.clone().into()],
+    )?;
+    connection.execute("UPDATE audit_head SET digest = ?1 WHERE id = 1", &[digest.into()])?;
+    u64::try_from(sequence).map_err(|_| StoreError::Corrupt { what: "the audit sequence is negative".into() })
+}
+
+/// One entry.
+pub fn get(connection: &mut Connection, sequence: u64) -> Result<Option<AuditEntry>> {
+    let row = connection.query_one(&format!("{SELECT} WHERE sequence = ?1"), &[position(sequence).into()])?;
+    row.map(|row| entry(&row)).transpose()
+}
+
+/// Entries, newest first.
+pub fn list(connection: &mut Connection, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEntry>> {
+    let mut values: Vec<Value> = vec![filter.before.map_or(i64::MAX, position).into()];
+    let mut conditions = String::from("sequence < ?1");
+    let mut add = |condition: &str, value: Value| {
+        values.push(value);
+        conditions.push_str(&format!(" AND {}", condition.replace("?", &format!("?{}", values.len()))));
+    };
+    if let Some(actor) = &filter.actor {
+        add("actor = ?", actor.into());
+    }
+    match &filter.action {
+        Some(action) if action.ends_with('.') => {
+            add("action >= ?", action.into());
+            // `/` follows `.` in ASCII: together a prefix search that an index serves.
+            add("action < ?", format!("{}/", action.trim_end_matches('.')).into());
+        }
+        Some(action) => add("action = ?", action.into()),
+        None => {}
+    }
+    if let Some(object) = &filter.object {
+        add("object = ?", object.into());
+    }
+    values.push(limit.into());
+    let sql = format!("{SELECT} WHERE {conditions} ORDER BY sequence DESC LIMIT ?{}", values.len());
+    connection.query(&sql, &values)?.iter().map(entry).collect()
+}
+
+/// How many there are, by the head.
+pub fn count(connection: &mut Connection) -> Result<u64> {
+    Ok(head(connection)?.0)
+}
+
+/// The head: last sequence and its digest.
+fn head(connection: &mut Connection) -> Result<(u64, Vec<u8>)> {
+    match connection.query_one("SELECT sequence, digest FROM audit_head WHERE id = 1", &[])? {
+        Some(row) => Ok((u64::try_from(row.int(0)?).unwrap_or(0), row.blob(1)?.to_vec())),
+        None => Ok((0, genesis())),
+    }
+}
+
+/// Where a walk begins.
+pub fn verify_start() -> AuditVerdict {
+    AuditVerdict { checked: 0, head: genesis(), broken: None }
+}
+
+/// Walks on by a bounded number of entries; `true` when the end is reached or a break was found. A
+/// caller gives the connection back between parts, so that the longest log holds up nobody.
+pub fn verify_part(connection: &mut Connection, verdict: &mut AuditVerdict) -> Result<bool> {
+    let sql = format!("{SELECT} WHERE sequence > ?1 ORDER BY sequence LIMIT ?2");
+    // The head first: entries appended meanwhile are then only more than it says.
+    let (last, last_digest) = head(connection)?;
+    let rows = connection.query(&sql, &[position(verdict.checked).into(), PART.into()])?;
+    for row in &rows {
+        let found = entry(row)?;
+        let expected = verdict.checked + 1;
+        if let Some(why) = complaint(&found, expected, &verdict.head) {
+            verdict.broken = Some((expected, why));
+            return Ok(true);
+        }
+        verdict.checked = expected;
+        verdict.head.clone_from(&found.digest);
+        if expected == last && found.digest != last_digest {
+            verdict.broken = Some((expected, "its digest is not the one the head of the log names".into()));
+            return Ok(true);
+        }
+    }
+    if i64::try_from(rows.len()).unwrap_or(i64::MAX) == PART {
+        return Ok(false);
+    }
+    if verdict.checked < last {
+        verdict.broken = Some((verdict.checked + 1, format!("it is missing: the head of the log names {last} entries")));
+    }
+    Ok(true)
+}
+
+fn complaint(found: &AuditEntry, expected: u64, former: &[u8]) -> Option<String> {
+    if found.sequence != expected {
+        return Some(format!("it is missing: the next entry is {}", found.sequence));
+    }
+    let fields = [&found.actor, &found.action, &found.object, &found.detail].map(Clone::clone);
+    let digest = digest(former, position(found.sequence), found.at, &fields);
+    (digest != found.digest).then(|| "its content or its predecessor was changed: the digest does not fit".to_owned())
+}
+
+const SELECT: &str = "SELECT sequence, at, actor, action, object, detail, digest FROM audit_entry";
+
+fn entry(row: &Row) -> Result<AuditEntry> {
+    Ok(AuditEntry {
+        sequence: u64::try_from(row.int(0)?).unwrap_or(0),
+        at: row.time(1)?,
+        actor: row.text(2)?.to_owned(),
+        action: row.text(3)?.to_owned(),
+        object: row.text(4)?.to_owned(),
+        detail: row.text(5)?.to_owned(),
+        digest: row.blob(6)?.to_vec(),
+    })
+}
+
+/// PostgreSQL cannot keep NUL: what is digested must be what is read back.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn position(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
+/// sha-256 over former digest, sequence, time, and each field after its length, so that no field can
+/// be taken for a part of another.
+fn digest(former: &[u8], sequence: i64, at: Timestamp, fields: &[String; 4]) -> Vec<u8> {
+    let mut context = Context::new(&SHA256);
+    context.update(former);
+    context.update(&sequence.to_be_bytes());
+    context.update(&at.unix_millis().to_be_bytes());
+    for field in fields {
+        context.update(&(field.len() as u64).to_be_bytes());
+        context.update(field.as_bytes());
+    }
+    context.finish().as_ref().to_vec()
+}

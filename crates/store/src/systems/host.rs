@@ -1,0 +1,391 @@
+//! Hosts: who they are, where they stand, when they last spoke.
+
+use crate::patches::advisory::numbered_rows;
+use crate::{Connection, Result, Row, StoreError, Value};
+use fettle_domain::machine::{HostEvent, HostState, Machine};
+use fettle_domain::reason::Reason;
+use fettle_domain::{GroupId, HostId, Timestamp};
+use std::collections::HashMap;
+
+/// A host as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRecord {
+    /// Its id.
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: HostState,
+    /// Grows with each transition.
+    pub generation: i64,
+    /// Agent version.
+    pub agent_version: String,
+    /// Operating system (`debian`).
+    pub os_id: String,
+    /// Release codename.
+    pub os_codename: String,
+    /// Operating system for people.
+    pub os_name: String,
+    /// A reboot is needed.
+    pub reboot_pending: bool,
+    /// Services that use replaced files.
+    pub restart_pending: i64,
+    /// JSON of the facts.
+    pub facts: String,
+    /// Digest of the facts.
+    pub facts_digest: String,
+    /// JSON of the services.
+    pub services: String,
+    /// Digest of the services.
+    pub services_digest: String,
+    /// Digest of the packages; empty: none reported yet.
+    pub packages_digest: String,
+    /// When its inventory last changed (Unix milliseconds).
+    pub inventory_mark: i64,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// When it last spoke.
+    pub last_seen: Timestamp,
+}
+
+const COLUMNS: &str = "id, name, state, generation, agent_version, os_id, os_codename, os_name, reboot_pending, restart_pending, facts, facts_digest, services, services_digest, packages_digest, inventory_mark, enrolled_at, last_seen";
+
+fn read(row: &Row) -> Result<HostRecord> {
+    Ok(HostRecord {
+        id: row.id(0)?,
+        name: row.text(1)?.to_owned(),
+        state: HostState::parse(row.text(2)?).ok_or_else(|| StoreError::Corrupt { what: "host.state".into() })?,
+        generation: row.int(3)?,
+        agent_version: row.text(4)?.to_owned(),
+        os_id: row.text(5)?.to_owned(),
+        os_codename: row.text(6)?.to_owned(),
+        os_name: row.text(7)?.to_owned(),
+        reboot_pending: row.bool(8)?,
+        restart_pending: row.int(9)?,
+        facts: row.text(10)?.to_owned(),
+        facts_digest: row.text(11)?.to_owned(),
+        services: row.text(12)?.to_owned(),
+        services_digest: row.text(13)?.to_owned(),
+        packages_digest: row.text(14)?.to_owned(),
+        inventory_mark: row.int(15)?,
+        enrolled_at: row.time(16)?,
+        last_seen: row.time(17)?,
+    })
+}
+
+/// Facts of a host with what lists filter on beside them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostFactsColumns {
+    /// Name.
+    pub name: String,
+    /// Operating system id.
+    pub os_id: String,
+    /// Release codename.
+    pub os_codename: String,
+    /// Operating system for people.
+    pub os_name: String,
+    /// A reboot is needed.
+    pub reboot_pending: bool,
+    /// JSON of all facts.
+    pub json: String,
+    /// Digest as the agent has it.
+    pub digest: String,
+}
+
+/// Makes a host that just got its certificate.
+pub fn host_create(
+    connection: &mut Connection,
+    id: HostId,
+    facts: &HostFactsColumns,
+    agent_version: &str,
+    now: Timestamp,
+) -> Result<()> {
+    connection.execute(
+        &format!(
+            "INSERT INTO host ({COLUMNS}, offer_sequence) VALUES (?1, ?2, 'enrolling', 1, ?3, ?4, ?5, ?6, ?7, 0, ?8, '', '[]', '', '', 0, ?9, ?9, 0)"
+        ),
+        &[
+            id.into(),
+            (&facts.name).into(),
+            agent_version.into(),
+            (&facts.os_id).into(),
+            (&facts.os_codename).into(),
+            (&facts.os_name).into(),
+            facts.reboot_pending.into(),
+            (&facts.json).into(),
+            now.into(),
+        ],
+    )?;
+    count(connection, HostState::Enrolling, 1)?;
+    event(connection, id, now, HostState::event_str(HostEvent::Enrol), "enrolment", &[])
+}
+
+/// One host.
+pub fn host_get(connection: &mut Connection, id: HostId) -> Result<HostRecord> {
+    let row = connection.query_one(&format!("SELECT {COLUMNS} FROM host WHERE id = ?1"), &[id.into()])?;
+    row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::not_found(id))
+}
+
+/// Hosts of this name (names are not unique).
+pub fn host_by_name(connection: &mut Connection, name: &str) -> Result<Vec<HostRecord>> {
+    let rows = connection.query(&format!("SELECT {COLUMNS} FROM host WHERE name = ?1 ORDER BY id LIMIT 20"), &[name.into()])?;
+    rows.iter().map(read).collect()
+}
+
+/// Names of some hosts.
+pub fn host_names(connection: &mut Connection, hosts: &[HostId]) -> Result<HashMap<HostId, String>> {
+    let mut names = HashMap::new();
+    for chunk in hosts.chunks(500) {
+        let marks: Vec<String> = (1..=chunk.len()).map(|number| format!("?{number}")).collect();
+        let values: Vec<Value> = chunk.iter().map(Value::from).collect();
+        for row in connection.query(&format!("SELECT id, name FROM host WHERE id IN ({})", marks.join(", ")), &values)? {
+            names.insert(row.id(0)?, row.text(1)?.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// What a list of hosts is narrowed to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFilter {
+    /// In this state; `None`: all but the retired.
+    pub state: Option<HostState>,
+    /// In this group.
+    pub group: Option<GroupId>,
+    /// With this release codename.
+    pub codename: Option<String>,
+    /// Needs a reboot or a restart of services.
+    pub restart_needed: bool,
+    /// Text in the name.
+    pub text: Option<String>,
+}
+
+/// A page of hosts by name.
+pub fn host_list(
+    connection: &mut Connection,
+    filter: &HostFilter,
+    after: Option<(String, HostId)>,
+    limit: u32,
+) -> Result<Vec<HostRecord>> {
+    let mut values: Vec<Value> = Vec::new();
+    let mut conditions: Vec<String> = Vec::new();
+    let mut bind = |value: Value| {
+        values.push(value);
+        format!("?{}", values.len())
+    };
+    match filter.state {
+        Some(state) => conditions.push(format!("state = {}", bind(state.as_str().into()))),
+        None => conditions.push("state <> 'retired'".into()),
+    }
+    if let Some(group) = filter.group {
+        conditions.push(format!("id IN (SELECT host FROM host_group_member WHERE group_id = {})", bind(group.into())));
+    }
+    if let Some(codename) = &filter.codename {
+        conditions.push(format!("os_codename = {}", bind(codename.into())));
+    }
+    if filter.restart_needed {
+        conditions.push("(reboot_pending = 1 OR restart_pending > 0)".into());
+    }
+    if let Some(text) = &filter.text {
+        let pattern = format!("%{}%", text.to_lowercase().replace(['%', '_', '\\'], ""));
+        conditions.push(format!("lower(name) LIKE {}", bind(pattern.into())));
+    }
+    if let Some((name, id)) = after {
+        let name = bind(name.into());
+        let id = bind(id.into());
+        conditions.push(format!("(name, id) > ({name}, {id})"));
+    }
+    let limit = bind(limit.into());
+    let sql = format!("SELECT {COLUMNS} FROM host WHERE {} ORDER BY name, id LIMIT {limit}", conditions.join(" AND "));
+    connection.query(&sql, &values)?.iter().map(read).collect()
+}
+
+/// How many hosts are in each state; kept as they change.
+pub fn host_counts(connection: &mut Connection) -> Result<HashMap<HostState, u64>> {
+    let mut counts = HashMap::new();
+    for row in connection.query("SELECT state, hosts FROM host_count", &[])? {
+        if let Some(state) = HostState::parse(row.text(0)?) {
+            counts.insert(state, u64::try_from(row.int(1)?).unwrap_or(0));
+        }
+    }
+    Ok(counts)
+}
+
+fn count(connection: &mut Connection, state: HostState, by: i64) -> Result<()> {
+    connection.execute(
+        "INSERT INTO host_count (state, hosts) VALUES (?1, ?2) ON CONFLICT (state) DO UPDATE SET hosts = host_count.hosts + excluded.hosts",
+        &[state.as_str().into(), by.into()],
+    )?;
+    Ok(())
+}
+
+/// Moves a host by an event of its machine.
+pub fn host_transition(
+    connection: &mut Connection,
+    id: HostId,
+    by: HostEvent,
+    actor: &str,
+    reasons: &[Reason],
+    now: Timestamp,
+) -> Result<HostState> {
+    let old = host_get(connection, id)?;
+    let state = old.state.next(by)?;
+    if state == old.state {
+        return Ok(state);
+    }
+    let written = connection.execute(
+        "UPDATE host SET state = ?3, generation = generation + 1 WHERE id = ?1 AND generation = ?2",
+        &[id.into(), old.generation.into(), state.as_str().into()],
+    )?;
+    if written == 0 {
+        return Err(StoreError::conflict(id));
+    }
+    count(connection, old.state, -1)?;
+    count(connection, state, 1)?;
+    event(connection, id, now, HostState::event_str(by), actor, reasons)?;
+    Ok(state)
+}
+
+fn event(connection: &mut Connection, id: HostId, at: Timestamp, event: &str, actor: &str, reasons: &[Reason]) -> Result<()> {
+    let reasons = serde_json::to_string(reasons)
+        .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })?;
+    connection.execute(
+        "INSERT INTO host_event (host, at, event, actor, reasons) VALUES (?1, ?2, ?3, ?4, ?5)",
+        &[id.into(), at.into(), event.into(), actor.into(), reasons.into()],
+    )?;
+    Ok(())
+}
+
+/// One event of a host's history: when, what, who, JSON of the reasons.
+pub type HostHistory = (Timestamp, String, String, String);
+
+/// The history of a host, newest first.
+pub fn host_events(connection: &mut Connection, id: HostId) -> Result<Vec<HostHistory>> {
+    let rows = connection.query(
+        "SELECT at, event, actor, reasons FROM host_event WHERE host = ?1 ORDER BY sequence DESC LIMIT 100",
+        &[id.into()],
+    )?;
+    rows.iter()
+        .map(|row| Ok((row.time(0)?, row.text(1)?.to_owned(), row.text(2)?.to_owned(), row.text(3)?.to_owned())))
+        .collect()
+}
+
+/// Notes that hosts spoke: one statement for many.
+pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> Result<()> {
+    for chunk in hosts.chunks(400) {
+        let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * 2);
+        for (host, at) in chunk {
+            values.extend([host.into(), (*at).into()]);
+        }
+        let rows = match connection.dialect() {
+            crate::Dialect::Sqlite => numbered_rows(chunk.len(), 2, "", 1),
+            // Without types a VALUES list of parameters is text to PostgreSQL.
+            crate::Dialect::Postgres => (0..chunk.len())
+                .map(|row| format!("(CAST(?{} AS BYTEA), CAST(?{} AS BIGINT))", row * 2 + 1, row * 2 + 2))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        connection.execute(
+            &format!(
+                "WITH seen (id, at) AS (VALUES {rows}) UPDATE host SET last_seen = seen.at FROM seen WHERE host.id = seen.id AND host.last_seen < seen.at"
+            ),
+            &values,
+        )?;
+    }
+    Ok(())
+}
+
+/// Replaces the facts.
+pub fn host_set_facts(connection: &mut Connection, id: HostId, facts: &HostFactsColumns, agent_version: &str) -> Result<()> {
+    connection.execute(
+        "UPDATE host SET name = ?2, os_id = ?3, os_codename = ?4, os_name = ?5, reboot_pending = ?6, facts = ?7, facts_digest = ?8, agent_version = ?9 WHERE id = ?1",
+        &[
+            id.into(),
+            (&facts.name).into(),
+            (&facts.os_id).into(),
+            (&facts.os_codename).into(),
+            (&facts.os_name).into(),
+            facts.reboot_pending.into(),
+            (&facts.json).into(),
+            (&facts.digest).into(),
+            agent_version.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Replaces the services.
+pub fn host_set_services(connection: &mut Connection, id: HostId, json: &str, digest: &str, restart_pending: i64) -> Result<()> {
+    connection.execute(
+        "UPDATE host SET services = ?2, services_digest = ?3, restart_pending = ?4 WHERE id = ?1",
+        &[id.into(), json.into(), digest.into(), restart_pending.into()],
+    )?;
+    Ok(())
+}
+
+/// Names the package set a host has.
+pub fn host_set_packages(connection: &mut Connection, id: HostId, digest: &str) -> Result<()> {
+    connection.execute("UPDATE host SET packages_digest = ?2 WHERE id = ?1", &[id.into(), digest.into()])?;
+    Ok(())
+}
+
+/// Marks a host to be judged anew.
+pub fn host_mark_changed(connection: &mut Connection, id: HostId, now: Timestamp) -> Result<()> {
+    connection.execute(
+        "UPDATE host SET inventory_mark = CASE WHEN inventory_mark < ?2 THEN ?2 ELSE inventory_mark + 1 END WHERE id = ?1",
+        &[id.into(), now.into()],
+    )?;
+    connection.execute(
+        "INSERT INTO host_changed (host, mark) SELECT id, inventory_mark FROM host WHERE id = ?1
+         ON CONFLICT (host) DO UPDATE SET mark = excluded.mark",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Marks every reporting host to be judged anew (after a change of the feeds), in bounded steps: hosts
+/// with an id above `after`, at most `limit`; the last id when there may be more.
+pub fn host_mark_all_changed(connection: &mut Connection, after: Option<HostId>, limit: u32) -> Result<Option<HostId>> {
+    let after: Value = after.map_or_else(|| Value::Blob(Vec::new()), Value::from);
+    let rows = connection.query(
+        "SELECT id FROM host WHERE id > ?1 AND packages_digest <> '' ORDER BY id LIMIT ?2",
+        &[after.clone(), limit.into()],
+    )?;
+    let Some(last) = rows.last() else { return Ok(None) };
+    let last: HostId = last.id(0)?;
+    connection.execute(
+        "INSERT INTO host_changed (host, mark) SELECT id, inventory_mark FROM host WHERE id > ?1 AND id <= ?2 AND packages_digest <> ''
+         ON CONFLICT (host) DO UPDATE SET mark = excluded.mark",
+        &[after, last.into()],
+    )?;
+    Ok(if rows.len() < limit as usize { None } else { Some(last) })
+}
+
+/// Hosts to be judged anew, with the mark they were marked by.
+pub fn host_changed(connection: &mut Connection, limit: u32) -> Result<Vec<(HostId, i64)>> {
+    let rows = connection.query("SELECT host, mark FROM host_changed ORDER BY mark, host LIMIT ?1", &[limit.into()])?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.int(1)?))).collect()
+}
+
+/// Notes that a host was judged by this mark; a later mark stays.
+pub fn host_judged(connection: &mut Connection, id: HostId, mark: i64) -> Result<()> {
+    connection.execute("DELETE FROM host_changed WHERE host = ?1 AND mark <= ?2", &[id.into(), mark.into()])?;
+    Ok(())
+}
+
+/// Hosts that have not spoken since `since`, by their states `enrolling` and `managed`.
+pub fn host_quiet_since(connection: &mut Connection, since: Timestamp, limit: u32) -> Result<Vec<HostId>> {
+    let rows = connection.query(
+        "SELECT id FROM host WHERE state IN ('enrolling', 'managed') AND last_seen < ?1 ORDER BY last_seen LIMIT ?2",
+        &[since.into(), limit.into()],
+    )?;
+    rows.iter().map(|row| row.id(0)).collect()
+}
+
+/// The next sequence of a signed offer for this host.
+pub fn host_next_offer_sequence(connection: &mut Connection, id: HostId) -> Result<u64> {
+    let row = connection
+        .query_one("UPDATE host SET offer_sequence = offer_sequence + 1 WHERE id = ?1 RETURNING offer_sequence", &[id.into()])?;
+    let sequence = row.ok_or_else(|| StoreError::not_found(id))?.int(0)?;
+    Ok(u64::try_from(sequence).unwrap_or(0))
+}
