@@ -8,3 +8,9 @@
 pub mod gathering;
 #[path = "step2_scheduling/mod.rs"]
 pub mod scheduling;
+#[path = "step4_change/mod.rs"]
+pub mod change;
+#[path = "step5_installation/mod.rs"]
+pub mod installation;
+#[path = "step6_audit/mod.rs"]
+pub mod audit;

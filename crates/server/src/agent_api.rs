@@ -5,5 +5,5 @@ use axum::Router;
 
 /// All of them. Every route but enrolment checks [`crate::PeerHost`] by itself.
 pub(crate) fn routes() -> Router<AppState> {
-    Router::new()
+    Router::new().merge(crate::census::routes())
 }

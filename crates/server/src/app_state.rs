@@ -7,6 +7,7 @@ use crate::settings::Settings;
 use crate::shutdown::Shutdown;
 use fettle_plugin::Feed;
 use fettle_store::Store;
+use fettle_store::systems::inventory::PackageDictionary;
 use std::sync::Arc;
 
 /// Cheap to clone.
@@ -26,6 +27,10 @@ pub struct AppState {
     pub settings: Arc<Settings>,
     /// Hashes passwords, a few at a time.
     pub passwords: Arc<crate::access::password::Passwords>,
+    /// Unique package versions, remembered.
+    pub packages: Arc<PackageDictionary>,
+    /// Check-ins on their way into the store.
+    pub intake: Arc<crate::census::Intake>,
     /// The end of the server.
     pub shutdown: Shutdown,
 }

@@ -61,6 +61,8 @@ impl From<OpsError> for Refusal {
             }
             OpsError::Denied { .. } => Self::new(StatusCode::FORBIDDEN, kind::DENIED, "Not allowed", detail)
                 .advise("Ask an administrator for a role that carries it (`fettle user change`), or use a token with that scope."),
+            OpsError::CrossSite { .. } => Self::new(StatusCode::FORBIDDEN, kind::CROSS_SITE, "Not from our own page", detail)
+                .advise("Reload the page and try again. Programs use an API token instead of a session."),
             OpsError::Forbidden { advice, .. } => {
                 Self::new(StatusCode::FORBIDDEN, kind::DENIED, "Not allowed", detail).advise(advice)
             }

@@ -6,3 +6,4 @@ pub mod audit;
 pub mod problem;
 pub mod feed;
 pub mod finding;
+pub mod host;

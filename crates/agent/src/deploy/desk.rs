@@ -201,7 +201,7 @@ impl Desk {
         if self.answered.contains(&digest) {
             return Ok(None);
         }
-        let standing = Standing { host: self.host_id, keys: &self.keys, now: clock::now() };
+        let standing = Standing { host: self.host_id, keys: &self.keys };
         match believe(document, &standing) {
             Ok(believed) => Ok(Some((believed, digest))),
             Err(refusal) => self.refuse(host, refusal, digest).map(|()| None),

@@ -149,6 +149,24 @@ impl<'a> Engine<'a> {
         Ok(engine)
     }
 
+    /// The same with power that goes.
+    #[cfg(test)]
+    pub(crate) fn create_with(host: &'a Host, offer: Offer, fuse: Option<crate::disk::log::Fuse>) -> Result<Self, EngineError> {
+        let mut engine = Self::create(host, offer)?;
+        engine.journal.set_fuse(fuse);
+        Ok(engine)
+    }
+
+    /// The same with power that goes.
+    #[cfg(test)]
+    pub(crate) fn open_with(host: &'a Host, id: DeploymentId, fuse: Option<crate::disk::log::Fuse>) -> Result<Option<Self>, EngineError> {
+        let mut engine = Self::open(host, id)?;
+        if let Some(engine) = &mut engine {
+            engine.journal.set_fuse(fuse);
+        }
+        Ok(engine)
+    }
+
     /// Opens a deployment and tells the server what a crash kept from it. `None` when the agent was
     /// killed before the order stood in the journal: then it was never accepted.
     pub(crate) fn open(host: &'a Host, id: DeploymentId) -> Result<Option<Self>, EngineError> {

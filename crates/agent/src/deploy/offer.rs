@@ -20,7 +20,6 @@ const CLOCK_SKEW: Duration = Duration::from_secs(600);
 pub(crate) struct Standing<'a> {
     pub(crate) host: HostId,
     pub(crate) keys: &'a [PublicKey],
-    pub(crate) now: Timestamp,
 }
 
 /// An order that is believed: signed for this host. The only way to get one is [`believe`].
@@ -155,7 +154,7 @@ mod tests {
         let signer = Signer::default();
         let mut order = offer(OfferAction::Deploy, NOW, 5);
         change(&mut order);
-        let standing = Standing { host: offer(OfferAction::Deploy, NOW, 5).host, keys: &[signer.public()], now: NOW };
+        let standing = Standing { host: offer(OfferAction::Deploy, NOW, 5).host, keys: &[signer.public()] };
         believe(&signer.sign(&order), &standing)
             .and_then(|believed| check(&believed, 4, NOW))
             .err()
@@ -184,7 +183,7 @@ mod tests {
     fn a_foreign_signature_another_type_and_a_changed_byte_are_not_believed() {
         let (signer, other) = (Signer::default(), Signer::default());
         let order = offer(OfferAction::Deploy, NOW, 5);
-        let standing = Standing { host: order.host, keys: &[signer.public()], now: NOW };
+        let standing = Standing { host: order.host, keys: &[signer.public()] };
         let topic = |document: &Envelope| believe(document, &standing).err().map(|refusal| refusal.reason.topic);
         assert_eq!(topic(&signer.sign(&order)), None);
         assert_eq!(topic(&other.sign(&order)).as_deref(), Some("order.not-believed"));

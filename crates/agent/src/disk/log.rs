@@ -60,6 +60,58 @@ pub enum LogError {
     },
 }
 
+/// Test only: power that goes at a certain append, after a certain share of its bytes.
+#[cfg(test)]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fuse(std::sync::Arc<std::sync::Mutex<FuseState>>);
+
+#[cfg(test)]
+#[derive(Debug, Default)]
+struct FuseState {
+    appends: usize,
+    /// At which append, and which share of it (in thousandths) is still written.
+    blows: Option<(usize, usize)>,
+    blown: bool,
+}
+
+#[cfg(test)]
+impl Fuse {
+    /// Power on, until that append.
+    pub(crate) fn set(&self, blows: Option<(usize, usize)>) {
+        *self.0.lock().unwrap() = FuseState { appends: 0, blows, blown: false };
+    }
+
+    pub(crate) fn blow(&self) {
+        self.0.lock().unwrap().blown = true;
+    }
+
+    pub(crate) fn is_blown(&self) -> bool {
+        self.0.lock().unwrap().blown
+    }
+
+    pub(crate) fn appends(&self) -> usize {
+        self.0.lock().unwrap().appends
+    }
+
+    /// How many bytes of the next append reach the disk.
+    fn written(&self, length: usize) -> usize {
+        let mut state = self.0.lock().unwrap();
+        if state.blown {
+            return 0;
+        }
+        let now = state.appends;
+        state.appends += 1;
+        match state.blows {
+            Some((at, thousandths)) if at == now => {
+                state.blown = true;
+                // Even a whole record may be the last thing that happens.
+                (length * thousandths / 1000).min(length)
+            }
+            _ => length,
+        }
+    }
+}
+
 /// Where a record lies in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -74,9 +126,9 @@ pub(crate) struct AppendLog<R> {
     path: PathBuf,
     file: File,
     end: u64,
-    /// Test only: how many bytes may still be written before the "power" goes.
+    /// Test only: the power that goes.
     #[cfg(test)]
-    pub(crate) fuse: Option<usize>,
+    fuse: Option<Fuse>,
     records: PhantomData<R>,
 }
 
@@ -136,7 +188,8 @@ impl<R: Serialize + DeserializeOwned> AppendLog<R> {
         let line = self.line(record)?;
         let place = Place { at: self.end, length: line.len() as u64 };
         if let Err(error) = self.write(&line, durable) {
-            // Cut off what was written of it: the next record must not follow half a line.
+            // Cut off what was written of it: the next record must not follow half a line. (A test
+            // whose power went counts the torn bytes to the end, so that they stay.)
             let _ = self.file.set_len(self.end);
             return Err(DiskError::io("write", &self.path, error).into());
         }
@@ -151,16 +204,25 @@ impl<R: Serialize + DeserializeOwned> AppendLog<R> {
 
     #[cfg(test)]
     fn write(&mut self, line: &[u8], durable: bool) -> std::io::Result<()> {
-        let Some(left) = self.fuse else { return self.write_at_end(line, durable) };
-        if left >= line.len() {
-            self.fuse = Some(left - line.len());
-            return self.write_at_end(line, durable);
+        let Some(fuse) = self.fuse.clone() else { return self.write_at_end(line, durable) };
+        let written = fuse.written(line.len());
+        self.write_at_end(&line[..written], durable)?;
+        if written == line.len() {
+            return Ok(());
         }
-        // The power goes in the middle: what was written stays, and nothing is written any more.
-        self.fuse = Some(0);
-        self.write_at_end(&line[..left], true)?;
-        self.end += left as u64;
+        // The power went in the middle: what was written stays.
+        self.end += written as u64;
         Err(std::io::Error::other("the test's power went"))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_fuse(&mut self, fuse: Option<Fuse>) {
+        self.fuse = fuse;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fuse(&self) -> Option<Fuse> {
+        self.fuse.clone()
     }
 
     fn write_at_end(&mut self, line: &[u8], durable: bool) -> std::io::Result<()> {

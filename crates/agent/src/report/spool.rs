@@ -153,6 +153,12 @@ impl Spool {
         Ok(())
     }
 
+    /// Test only: the power that goes.
+    #[cfg(test)]
+    pub(crate) fn set_fuse(&mut self, fuse: Option<crate::disk::log::Fuse>) {
+        self.log.set_fuse(fuse);
+    }
+
     /// Told at each new entry.
     pub(crate) fn nudge(&self) -> Arc<Notify> {
         self.nudge.clone()
@@ -210,6 +216,7 @@ impl Spool {
         Ok(())
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -249,6 +256,8 @@ impl Spool {
     fn rewrite(&mut self, from: Option<u64>) -> Result<(), LogError> {
         let scratch = files::beside(&self.path, ".new");
         let mut log = AppendLog::create(&scratch, KIND, VERSION)?;
+        #[cfg(test)]
+        log.set_fuse(self.log.fuse());
         let reported = self.reported.iter().map(|(deployment, record)| Origin { deployment: *deployment, record: *record });
         let next_sequence = from.unwrap_or(self.next_sequence);
         log.append(&Record::Base { next_sequence, reported: reported.collect() }, false)?;

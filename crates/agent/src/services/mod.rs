@@ -9,7 +9,7 @@ use crate::disk::files;
 use fettle_wire::agent::Service;
 use process::Process;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Says which package owns a file. The agent knows no package manager: the program hands this in.
 pub trait PackageOwner: Send + Sync {
@@ -207,7 +207,8 @@ pub(crate) fn own_unit() -> String {
 }
 
 /// This program's own file.
-pub(crate) fn own_executable() -> PathBuf {
+#[cfg(test)]
+fn own_executable() -> std::path::PathBuf {
     std::fs::read_link("/proc/self/exe").unwrap_or_default()
 }
 

@@ -10,4 +10,5 @@ pub mod secret;
 pub mod session;
 
 pub use actor::Actor;
+pub use authenticate::TOKEN_PREFIX;
 pub(crate) use authenticate::authenticate;

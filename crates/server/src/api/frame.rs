@@ -1,4 +1,4 @@
-//! The table as a router: authentication and permission before each handler, limits, headers, and
+//! The table as a router: authentication and permission before each handler, limits, and
 //! a problem document for everything that is not there.
 
 use super::{Endpoint, Needs, PREFIX, endpoints};
@@ -6,7 +6,7 @@ use crate::access::authenticate;
 use crate::problem::Refusal;
 use crate::{AppState, PeerHost};
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
@@ -22,7 +22,6 @@ pub(crate) fn router(state: &AppState) -> Router<AppState> {
     router
         .route(&format!("{PREFIX}/openapi.json"), get(|| async { Json(super::openapi_document()) }))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn(headers))
 }
 
 fn guarded(endpoint: Endpoint, state: &AppState) -> MethodRouter<AppState> {
@@ -74,25 +73,6 @@ async fn method_not_allowed(uri: Uri) -> Response {
         .advise("All paths and methods of the API stand in /api/v1/openapi.json.")
         .at(uri.path())
         .into_response()
-}
-
-/// Headers of every answer, and the path into every problem document.
-async fn headers(request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    let mut response = next.run(request).await;
-    if let Some(refusal) = response.extensions().get::<Refusal>().filter(|refusal| refusal.0.instance.is_empty()) {
-        response = refusal.clone().at(&path).into_response();
-    }
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    ] {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
-    }
-    response
 }
 
 /// Where a request came from, for handlers that limit tries.

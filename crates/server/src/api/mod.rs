@@ -7,7 +7,10 @@ mod account;
 mod audit;
 mod endpoint;
 mod extract;
+mod feed;
+mod finding;
 mod frame;
+mod host;
 mod openapi;
 mod token;
 mod user;
@@ -33,5 +36,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(token::endpoints());
     all.extend(user::endpoints());
     all.extend(audit::endpoints());
+    all.extend(feed::endpoints());
+    all.extend(finding::endpoints());
+    all.extend(host::endpoints());
     all
 }

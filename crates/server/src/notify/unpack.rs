@@ -48,7 +48,10 @@ fn each_member(
         if member.is_dir() {
             continue;
         }
-        let member_name = format!("{name}:{}", member.name());
+        let member_name = match member.name() {
+            Ok(inner) => format!("{name}:{inner}"),
+            Err(_) => format!("{name}: member {index}"),
+        };
         let packed = usize::try_from(member.compressed_size()).unwrap_or(usize::MAX);
         let plain = limited(&member_name, packed, member)?;
         total += plain.len() as u64;

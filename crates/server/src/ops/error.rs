@@ -27,6 +27,12 @@ pub enum OpsError {
         /// Whose lack it is (`the role viewer does not carry`).
         who: String,
     },
+    /// Another site made the browser ask.
+    #[error("the request is refused: {why}")]
+    CrossSite {
+        /// What gave it away.
+        why: String,
+    },
     /// Denied for another reason than a permission.
     #[error("{why}")]
     Forbidden {

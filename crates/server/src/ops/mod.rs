@@ -5,6 +5,10 @@
 pub mod account;
 pub mod audit;
 mod error;
+pub mod feed;
+pub mod finding;
+pub mod group;
+pub mod host;
 pub mod token;
 pub mod user;
 

@@ -461,3 +461,14 @@ pub fn evaluation_get(connection: &mut Connection, host: HostId) -> Result<Optio
     )?;
     row.map(|row| Ok((row.int(0)?, row.int(1)?, row.time(2)?))).transpose()
 }
+
+/// Hosts that were judged by other feed data than `feed_generation`, with their inventory's mark, at
+/// most `limit`; the retired are left alone.
+pub fn evaluation_outdated(connection: &mut Connection, feed_generation: i64, limit: u32) -> Result<Vec<(HostId, i64)>> {
+    let rows = connection.query(
+        "SELECT e.host, h.inventory_mark FROM host_evaluation e JOIN host h ON h.id = e.host
+         WHERE e.feed_generation < ?1 AND h.state <> 'retired' ORDER BY e.feed_generation LIMIT ?2",
+        &[feed_generation.into(), limit.into()],
+    )?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.int(1)?))).collect()
+}

@@ -270,8 +270,23 @@ pub fn host_events(connection: &mut Connection, id: HostId) -> Result<Vec<HostHi
         .collect()
 }
 
-/// Notes that hosts spoke: one statement for many.
-pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> Result<()> {
+/// What a check-in is compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostHead {
+    /// Where the host stands.
+    pub state: HostState,
+    /// Digest of the facts.
+    pub facts_digest: String,
+    /// Digest of the services.
+    pub services_digest: String,
+    /// Digest of the packages.
+    pub packages_digest: String,
+}
+
+/// Notes that hosts spoke, one statement for many, and returns what each check-in is compared with.
+/// Unknown hosts are missing in the answer.
+pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> Result<HashMap<HostId, HostHead>> {
+    let mut heads = HashMap::new();
     for chunk in hosts.chunks(400) {
         let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * 2);
         for (host, at) in chunk {
@@ -285,14 +300,24 @@ pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> 
                 .collect::<Vec<_>>()
                 .join(", "),
         };
-        connection.execute(
+        let found = connection.query(
             &format!(
-                "WITH seen (id, at) AS (VALUES {rows}) UPDATE host SET last_seen = seen.at FROM seen WHERE host.id = seen.id AND host.last_seen < seen.at"
+                "WITH seen (id, at) AS (VALUES {rows}) UPDATE host SET last_seen = seen.at FROM seen WHERE host.id = seen.id
+                 RETURNING host.id, host.state, host.facts_digest, host.services_digest, host.packages_digest"
             ),
             &values,
         )?;
+        for row in &found {
+            let head = HostHead {
+                state: HostState::parse(row.text(1)?).ok_or_else(|| StoreError::Corrupt { what: "host.state".into() })?,
+                facts_digest: row.text(2)?.to_owned(),
+                services_digest: row.text(3)?.to_owned(),
+                packages_digest: row.text(4)?.to_owned(),
+            };
+            heads.insert(row.id(0)?, head);
+        }
     }
-    Ok(())
+    Ok(heads)
 }
 
 /// Replaces the facts.
@@ -343,9 +368,14 @@ pub fn host_mark_changed(connection: &mut Connection, id: HostId, now: Timestamp
     Ok(())
 }
 
-/// Marks every reporting host to be judged anew (after a change of the feeds), in bounded steps: hosts
-/// with an id above `after`, at most `limit`; the last id when there may be more.
-pub fn host_mark_all_changed(connection: &mut Connection, after: Option<HostId>, limit: u32) -> Result<Option<HostId>> {
+/// Marks hosts that were last judged by other feeds to be judged anew, in bounded steps: hosts with an
+/// id above `after`, at most `limit` of them; the last id when there may be more.
+pub fn host_mark_stale(
+    connection: &mut Connection,
+    feed_generation: i64,
+    after: Option<HostId>,
+    limit: u32,
+) -> Result<Option<HostId>> {
     let after: Value = after.map_or_else(|| Value::Blob(Vec::new()), Value::from);
     let rows = connection.query(
         "SELECT id FROM host WHERE id > ?1 AND packages_digest <> '' ORDER BY id LIMIT ?2",
@@ -354,9 +384,11 @@ pub fn host_mark_all_changed(connection: &mut Connection, after: Option<HostId>,
     let Some(last) = rows.last() else { return Ok(None) };
     let last: HostId = last.id(0)?;
     connection.execute(
-        "INSERT INTO host_changed (host, mark) SELECT id, inventory_mark FROM host WHERE id > ?1 AND id <= ?2 AND packages_digest <> ''
+        "INSERT INTO host_changed (host, mark)
+         SELECT id, inventory_mark FROM host WHERE id > ?1 AND id <= ?2 AND packages_digest <> '' AND NOT EXISTS (
+           SELECT 1 FROM host_evaluation e WHERE e.host = host.id AND e.feed_generation = ?3)
          ON CONFLICT (host) DO UPDATE SET mark = excluded.mark",
-        &[after, last.into()],
+        &[after, last.into(), feed_generation.into()],
     )?;
     Ok(if rows.len() < limit as usize { None } else { Some(last) })
 }

@@ -1,3 +1,4 @@
 //! Debian and its derivatives.
 
+pub mod feed;
 pub mod provider;

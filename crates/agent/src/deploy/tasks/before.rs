@@ -18,10 +18,6 @@ const SPARE_BYTES: u64 = 64 << 20;
 pub(super) struct Fetch;
 
 impl Task for Fetch {
-    fn name(&self) -> TaskName {
-        TaskName::Fetch
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         enough_space(context.system, context.folder, context.manifest().download_bytes, "the package files")?;
         let applied = context.provider.apply(&context.acting(), &context.request(Step::Fetch))?;
@@ -59,10 +55,6 @@ fn enough_space(system: &dyn System, path: &Path, bytes: u64, what: &str) -> Res
 pub(super) struct Verify;
 
 impl Task for Verify {
-    fn name(&self) -> TaskName {
-        TaskName::Verify
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         let wrong = wrong_files(&context.folder.join("new"), context.manifest());
         if wrong.is_empty() { Ok(Outcome::default()) } else { Err(Failure::because(wrong)) }
@@ -121,10 +113,6 @@ fn digest(path: &Path, size: u64) -> std::io::Result<String> {
 pub(super) struct PreCheck;
 
 impl Task for PreCheck {
-    fn name(&self) -> TaskName {
-        TaskName::PreCheck
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         if context.unproved(false)?.is_empty() {
             let reason = Reason::new("pre-check.already", "the host has all of this installed already");
@@ -154,10 +142,6 @@ impl Task for PreCheck {
 pub(super) struct KeepOld;
 
 impl Task for KeepOld {
-    fn name(&self) -> TaskName {
-        TaskName::KeepOld
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         let applied = context.provider.apply(&context.acting(), &context.request(Step::KeepOld))?;
         let notes = applied.notes.clone();

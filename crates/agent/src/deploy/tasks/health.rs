@@ -35,10 +35,6 @@ impl Default for Limits {
 pub(super) struct HealthChecks;
 
 impl Task for HealthChecks {
-    fn name(&self) -> TaskName {
-        TaskName::HealthChecks
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         wait_until_healthy(context, context.limits.health)
     }

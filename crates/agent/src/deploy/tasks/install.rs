@@ -15,10 +15,6 @@ const UNDO_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Install;
 
 impl Task for Install {
-    fn name(&self) -> TaskName {
-        TaskName::Install
-    }
-
     /// Cut off in its middle, the package manager first finishes what it left; when that proves the
     /// plan, the deployment goes on, else it is undone.
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
@@ -95,10 +91,6 @@ fn after_undo(context: &TaskContext<'_>) -> Vec<Reason> {
 pub(super) struct VerifyInstalled;
 
 impl Task for VerifyInstalled {
-    fn name(&self) -> TaskName {
-        TaskName::VerifyInstalled
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         let wrong = context.unproved(false)?;
         if wrong.is_empty() { Ok(Outcome::default()) } else { Err(Failure::because(wrong)) }

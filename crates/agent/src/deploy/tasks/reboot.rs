@@ -12,10 +12,6 @@ use fettle_domain::reason::Reason;
 pub(super) struct Reboot;
 
 impl Task for Reboot {
-    fn name(&self) -> TaskName {
-        TaskName::Reboot
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         let packages = context.provider.inventory(&context.reading())?;
         let needed = context.system.reboot_reasons(&PackageSummary::of(&packages));
@@ -76,10 +72,6 @@ pub(crate) fn see_reboot(context: &TaskContext<'_>, first: bool) -> Rebooted {
 pub(super) struct VerifyAfterReboot;
 
 impl Task for VerifyAfterReboot {
-    fn name(&self) -> TaskName {
-        TaskName::VerifyAfterReboot
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         let wrong = context.unproved(false)?;
         if !wrong.is_empty() {

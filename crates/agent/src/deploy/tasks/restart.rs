@@ -2,7 +2,6 @@
 
 use super::health::wait_until_healthy;
 use super::{Failure, Outcome, Task, TaskContext};
-use crate::deploy::record::TaskName;
 use crate::services::own_unit;
 use fettle_domain::reason::Reason;
 use std::collections::BTreeSet;
@@ -18,10 +17,6 @@ const LEFT_ALONE: [&str; 16] = [
 pub(super) struct RestartServices;
 
 impl Task for RestartServices {
-    fn name(&self) -> TaskName {
-        TaskName::RestartServices
-    }
-
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         let restarted = restart_pending(context);
         if !restarted.failures.is_empty() {

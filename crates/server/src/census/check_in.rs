@@ -1,0 +1,250 @@
+//! A sign of life, with what changed. The host's digests are compared with the store's; a section
+//! that differs is taken from the request, or asked for.
+
+use crate::api::Body;
+use crate::problem::Refusal;
+use crate::{AppState, PeerHost, clock};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use fettle_content::sha256_hex;
+use fettle_domain::HostId;
+use fettle_domain::machine::{HostEvent, HostState};
+use fettle_domain::package::InstalledPackage;
+use fettle_store::systems::host::{self, HostFactsColumns, HostHead};
+use fettle_store::systems::inventory;
+use fettle_wire::agent::{CheckIn, CheckInReply, HostFacts, PackagesReport, Section, Service, problem};
+use fettle_wire::api::problem::kind;
+
+/// Most packages of a host.
+const PACKAGES: usize = 50_000;
+/// Most services of a host.
+const SERVICES: usize = 20_000;
+/// Longest text in a package or service.
+const TEXT: usize = 1024;
+
+/// The host behind a request, or the refusal that its agent understands.
+pub(crate) fn known_peer(peer: PeerHost) -> Result<HostId, Refusal> {
+    peer.0.ok_or_else(|| {
+        Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            problem::CERTIFICATE_REQUIRED,
+            "A host certificate is needed",
+            "no client certificate of this server's authority was presented",
+        )
+        .advise("Enrol the host: `fettle host token create` prints the line to paste on it.")
+    })
+}
+
+/// What a revoked (or unknown) host is told.
+pub(crate) fn revoked(host: HostId) -> Refusal {
+    Refusal::new(StatusCode::FORBIDDEN, problem::HOST_REVOKED, "This host was revoked", format!("{host} was revoked or is not known here"))
+        .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
+}
+
+pub(super) async fn check_in(
+    State(state): State<AppState>,
+    Extension(peer): Extension<PeerHost>,
+    Body(check_in): Body<CheckIn>,
+) -> Result<Json<CheckInReply>, Refusal> {
+    let host = known_peer(peer)?;
+    let head = state.intake.seen(host).await?.ok_or_else(|| revoked(host))?;
+    if head.state == HostState::Retired {
+        return Err(revoked(host));
+    }
+    let want = take(&state, host, &head, check_in).await?;
+    Ok(Json(CheckInReply { want, next_seconds: state.settings.hosts.check_in_seconds, server_time: clock::now() }))
+}
+
+/// Takes what changed; returns what is still missing.
+async fn take(state: &AppState, host: HostId, head: &HostHead, check_in: CheckIn) -> Result<Vec<Section>, Refusal> {
+    let mut want = Vec::new();
+    let mut changes = Changes { agent_version: bounded("agent_version", check_in.agent_version, 64)?, ..Changes::default() };
+    if head.facts_digest != check_in.digests.facts {
+        match check_in.facts {
+            Some(facts) => changes.facts = Some(facts_columns(facts, &check_in.digests.facts)?),
+            None => want.push(Section::Facts),
+        }
+    }
+    if head.packages_digest != check_in.digests.packages {
+        match check_in.packages {
+            Some(report) => match packages(state, report, &check_in.digests.packages).await? {
+                Some(packages) => changes.packages = Some((check_in.digests.packages, packages)),
+                None => want.push(Section::Packages),
+            },
+            None => want.push(Section::Packages),
+        }
+    }
+    if head.services_digest != check_in.digests.services {
+        match check_in.services {
+            Some(services) => changes.services = Some(service_columns(services, &check_in.digests.services)?),
+            None => want.push(Section::Services),
+        }
+    }
+    let reported = want.is_empty() && head.state != HostState::Managed;
+    if changes.any() || reported {
+        store(state, host, changes, reported).await?;
+    }
+    Ok(want)
+}
+
+#[derive(Default)]
+struct Changes {
+    agent_version: String,
+    facts: Option<HostFactsColumns>,
+    packages: Option<(String, Vec<InstalledPackage>)>,
+    services: Option<(String, String, i64)>,
+}
+
+impl Changes {
+    fn any(&self) -> bool {
+        self.facts.is_some() || self.packages.is_some() || self.services.is_some()
+    }
+}
+
+async fn store(state: &AppState, host: HostId, changes: Changes, reported: bool) -> Result<(), Refusal> {
+    let (dictionary, now) = (state.packages.clone(), clock::now());
+    let changed = changes.any();
+    state
+        .store
+        .write(move |connection| {
+            if let Some(facts) = &changes.facts {
+                host::host_set_facts(connection, host, facts, &changes.agent_version)?;
+            }
+            if let Some((digest, packages)) = &changes.packages {
+                inventory::package_set_put(connection, &dictionary, digest, packages)?;
+                host::host_set_packages(connection, host, digest)?;
+            }
+            if let Some((digest, json, pending)) = &changes.services {
+                host::host_set_services(connection, host, json, digest, *pending)?;
+            }
+            if changed {
+                host::host_mark_changed(connection, host, now)?;
+            }
+            if reported {
+                host::host_transition(connection, host, HostEvent::Report, "check-in", &[], now)?;
+            }
+            Ok(())
+        })
+        .await?;
+    if changed {
+        state.nudges.gathering.notify_one();
+        state.nudges.audit.notify_one();
+    }
+    Ok(())
+}
+
+fn bounded(field: &str, text: String, longest: usize) -> Result<String, Refusal> {
+    if text.len() > longest { Err(too_much(field, &format!("{} bytes; at most {longest} are taken", text.len()))) } else { Ok(text) }
+}
+
+fn too_much(field: &str, what: &str) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, kind::INVALID, "The report is beyond all measure", what).about(field)
+}
+
+fn wrong_digest(section: &str) -> Refusal {
+    Refusal::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        kind::INVALID,
+        "Digest and content differ",
+        format!("the digest of the {section} is not that of what was sent; nothing was changed"),
+    )
+    .about(section)
+    .advise("Agent and server may be of versions that do not know each other: update the older one.")
+}
+
+fn json_of<T: serde::Serialize>(value: &T, section: &str) -> Result<String, Refusal> {
+    serde_json::to_string(value).map_err(|error| too_much(section, &error.to_string()))
+}
+
+fn facts_columns(facts: HostFacts, digest: &str) -> Result<HostFactsColumns, Refusal> {
+    let json = json_of(&facts, "facts")?;
+    if json.len() > 256 << 10 {
+        return Err(too_much("facts", "more than 256 KB of facts"));
+    }
+    if sha256_hex(json.as_bytes()) != digest {
+        return Err(wrong_digest("facts"));
+    }
+    Ok(columns_of(&facts, json, digest))
+}
+
+/// Facts as the store keeps them.
+pub(super) fn columns_of(facts: &HostFacts, json: String, digest: &str) -> HostFactsColumns {
+    let name = if facts.fqdn.is_empty() { &facts.name } else { &facts.fqdn };
+    HostFactsColumns {
+        name: name.chars().filter(|c| !c.is_control()).take(253).collect(),
+        os_id: facts.os.id.clone(),
+        os_codename: facts.os.codename.clone(),
+        os_name: facts.os.pretty_name.clone(),
+        reboot_pending: !facts.reboot_pending.is_empty(),
+        json,
+        digest: digest.to_owned(),
+    }
+}
+
+fn service_columns(services: Vec<Service>, digest: &str) -> Result<(String, String, i64), Refusal> {
+    if services.len() > SERVICES {
+        return Err(too_much("services", &format!("{} services; at most {SERVICES} are taken", services.len())));
+    }
+    let pending = services.iter().filter(|service| service.restart_pending).count();
+    let json = json_of(&services, "services")?;
+    if sha256_hex(json.as_bytes()) != digest {
+        return Err(wrong_digest("services"));
+    }
+    Ok((digest.to_owned(), json, i64::try_from(pending).unwrap_or(i64::MAX)))
+}
+
+/// The whole list that a report comes to; `None` when it rests on a set that is not here.
+async fn packages(state: &AppState, report: PackagesReport, digest: &str) -> Result<Option<Vec<InstalledPackage>>, Refusal> {
+    let complete = matches!(report, PackagesReport::Complete { .. });
+    let list = match report {
+        PackagesReport::Complete { packages } => packages,
+        PackagesReport::Difference { base, removed, added } => {
+            let dictionary = state.packages.clone();
+            let known = state
+                .store
+                .read(move |connection| {
+                    if !inventory::package_set_exists(connection, &base)? {
+                        return Ok(None);
+                    }
+                    inventory::package_set_get(connection, &dictionary, &base).map(Some)
+                })
+                .await?;
+            let Some(base) = known else { return Ok(None) };
+            apply(base, &removed, added)
+        }
+    };
+    check_packages(&list)?;
+    if sha256_hex(json_of(&list, "packages")?.as_bytes()) != digest {
+        // A difference that does not add up is no fault of anybody: the whole list is asked for.
+        return if complete { Err(wrong_digest("packages")) } else { Ok(None) };
+    }
+    Ok(Some(list))
+}
+
+fn apply(mut base: Vec<InstalledPackage>, removed: &[InstalledPackage], added: Vec<InstalledPackage>) -> Vec<InstalledPackage> {
+    let gone: std::collections::BTreeSet<&InstalledPackage> = removed.iter().collect();
+    base.retain(|package| !gone.contains(package));
+    base.extend(added);
+    base.sort();
+    base.dedup();
+    base
+}
+
+fn check_packages(packages: &[InstalledPackage]) -> Result<(), Refusal> {
+    if packages.len() > PACKAGES {
+        return Err(too_much("packages", &format!("{} packages; at most {PACKAGES} are taken", packages.len())));
+    }
+    for installed in packages {
+        let package = &installed.package;
+        let texts = [&package.name, &package.version, &package.architecture, &package.source, &package.source_version, &installed.origin];
+        if texts.iter().any(|text| text.len() > TEXT) {
+            let name: String = package.name.chars().take(80).collect();
+            return Err(too_much("packages", &format!("package `{name}` has a text longer than {TEXT} bytes")));
+        }
+    }
+    if !packages.is_sorted() {
+        return Err(too_much("packages", "the list is not sorted"));
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Enrolment: a token and a signing request become a host with a certificate. One use of the token
+//! is taken in the same write that makes the host, so a refused enrolment costs nothing.
+
+use super::check_in::columns_of;
+use crate::api::Body;
+use crate::problem::Refusal;
+use crate::{AppState, clock};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fettle_domain::HostId;
+use fettle_store::systems::audit::{self, AuditRecord};
+use fettle_store::systems::enrolment_token::{self, TokenUse};
+use fettle_store::systems::{group, host};
+use fettle_wire::agent::{EnrolReply, EnrolRequest, problem};
+use fettle_wire::api::problem::kind;
+
+/// Longest token text.
+const TOKEN: usize = 512;
+/// Longest signing request.
+const CSR: usize = 16 << 10;
+
+pub(super) async fn enrol(State(state): State<AppState>, Body(request): Body<EnrolRequest>) -> Result<Json<EnrolReply>, Refusal> {
+    let secret = secret_of(&state, &request.token)?;
+    if request.csr.len() > CSR {
+        return Err(bad_request("csr", "longer than 16 KB"));
+    }
+    let host: HostId = clock::fresh();
+    let certificate = state
+        .identity
+        .issue_client_certificate(&request.csr, host)
+        .map_err(|error| bad_request("csr", &error.to_string()))?;
+    let now = clock::now();
+    let json = serde_json::to_string(&request.facts).map_err(|error| bad_request("facts", &error.to_string()))?;
+    let columns = columns_of(&request.facts, json, "");
+    let version: String = request.agent_version.chars().take(64).collect();
+    let taken = state
+        .store
+        .write(move |connection| {
+            let taken = enrolment_token::enrolment_token_use(connection, &secret, now)?;
+            if let TokenUse::Taken(token, group) = &taken {
+                host::host_create(connection, host, &columns, &version, now)?;
+                if let Some(group) = group {
+                    group::group_add(connection, *group, host)?;
+                }
+                let record = AuditRecord {
+                    actor: format!("host {host}"),
+                    action: "host.enrol",
+                    object: host.to_string(),
+                    detail: serde_json::json!({ "name": columns.name, "token": token.to_string() }),
+                };
+                audit::append(connection, now, &record)?;
+            }
+            Ok(taken)
+        })
+        .await?;
+    match taken {
+        TokenUse::Taken(..) => Ok(Json(EnrolReply {
+            host,
+            certificate,
+            authority: state.identity.authority_pem().to_owned(),
+            offer_keys: vec![state.identity.offer_key.public().to_base64()],
+            server_time: now,
+        })),
+        TokenUse::Unknown => Err(unknown()),
+        TokenUse::UsedUp => Err(refuse(problem::TOKEN_USED_UP, "The enrolment token has no uses left", "it was used as often as it may be, or taken back")),
+        TokenUse::Expired => Err(refuse(problem::TOKEN_EXPIRED, "The enrolment token has expired", "its time is over")),
+    }
+}
+
+fn bad_request(field: &str, why: &str) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, kind::INVALID, "The enrolment cannot be read", why).about(field)
+}
+
+fn refuse(kind: &str, title: &str, detail: &str) -> Refusal {
+    Refusal::new(StatusCode::FORBIDDEN, kind, title, detail)
+        .advise("Make a new one on the server: `fettle host token create`.")
+}
+
+fn unknown() -> Refusal {
+    refuse(problem::TOKEN_UNKNOWN, "The enrolment token is not known here", "this server did not make it, or forgot it long ago")
+}
+
+/// sha-256 of the token's secret. A token that pins another authority was made by another server.
+fn secret_of(state: &AppState, token: &str) -> Result<Vec<u8>, Refusal> {
+    let token = token.trim();
+    let mut parts = token.split('.');
+    let (form, pin, secret) = (parts.next(), parts.next(), parts.next());
+    let (Some("fettle1"), Some(pin), Some(secret), None) = (form, pin, secret, parts.next()) else {
+        return Err(unknown());
+    };
+    let pinned = URL_SAFE_NO_PAD.decode(pin).unwrap_or_default();
+    if token.len() > TOKEN || pinned != state.identity.authority_fingerprint() {
+        return Err(unknown());
+    }
+    Ok(ring::digest::digest(&ring::digest::SHA256, secret.as_bytes()).as_ref().to_vec())
+}

@@ -1,0 +1,73 @@
+//! Signs of life, written by the hundred: one statement, one commit, many hosts.
+
+use crate::{AppState, clock};
+use fettle_domain::HostId;
+use fettle_store::StoreError;
+use fettle_store::systems::host::{self, HostHead};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+/// Check-ins that wait before agents wait.
+const QUEUE: usize = 8192;
+/// Hosts in one statement.
+const GROUP: usize = 400;
+
+type Answer = Result<Option<HostHead>, StoreError>;
+type Ticket = (HostId, oneshot::Sender<Answer>);
+
+/// The way into the store.
+pub struct Intake {
+    sender: mpsc::Sender<Ticket>,
+    receiver: Mutex<Option<mpsc::Receiver<Ticket>>>,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        Self { sender, receiver: Mutex::new(Some(receiver)) }
+    }
+}
+
+impl Intake {
+    /// Notes that a host spoke; answers, after the commit, what the store has of it. `None`: no such host.
+    pub async fn seen(&self, host: HostId) -> Answer {
+        let closing = || StoreError::Unavailable { cause: "the server is closing".into() };
+        let (ticket, answer) = oneshot::channel();
+        self.sender.send((host, ticket)).await.map_err(|_| closing())?;
+        answer.await.map_err(|_| closing())?
+    }
+}
+
+/// Serves the queue until the server ends. Called once.
+pub async fn run(state: AppState) {
+    let receiver = state.intake.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut receiver) = receiver else { return };
+    let mut group = Vec::with_capacity(GROUP);
+    loop {
+        tokio::select! {
+            () = state.shutdown.requested() => {
+                // What came before the end is still written.
+                receiver.close();
+                if receiver.recv_many(&mut group, GROUP).await == 0 { return; }
+            }
+            taken = receiver.recv_many(&mut group, GROUP) => if taken == 0 { return; },
+        }
+        write(&state, std::mem::take(&mut group)).await;
+    }
+}
+
+async fn write(state: &AppState, group: Vec<Ticket>) {
+    let now = clock::now();
+    let mut hosts: Vec<_> = group.iter().map(|(host, _)| (*host, now)).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let heads = state.store.write(move |connection| host::host_seen(connection, &hosts)).await;
+    for (host, answer) in group {
+        let head = match &heads {
+            Ok(heads) => Ok(heads.get(&host).cloned()),
+            Err(error) => Err(error.clone()),
+        };
+        // An agent that hung up does not want the answer.
+        let _ = answer.send(head);
+    }
+}

@@ -1,0 +1,27 @@
+//! The census (paper 3.1.1): machines become hosts, and hosts say what they are and what they have.
+//!
+//! `enrol` takes machines in, `check_in` takes reports; both write in groups and keep nothing that
+//! grows with the fleet on the path of one request.
+
+mod check_in;
+mod enrol;
+mod intake;
+
+pub use intake::{Intake, run};
+
+use crate::AppState;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
+
+/// Longest enrolment.
+const ENROL_BODY: usize = 256 << 10;
+/// Longest check-in: 50,000 packages whole.
+const CHECK_IN_BODY: usize = 32 << 20;
+
+/// `POST /agent/v1/enrol` and `POST /agent/v1/check-in`.
+pub fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/agent/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(ENROL_BODY)))
+        .route("/agent/v1/check-in", post(check_in::check_in).layer(DefaultBodyLimit::max(CHECK_IN_BODY)))
+}

@@ -1,0 +1,36 @@
+//! Headers that every answer carries, and the path in every problem document.
+
+use crate::problem::Refusal;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+/// Nothing may be loaded from elsewhere, framed, or run inline.
+const PAGES: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; font-src 'self'; \
+                     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// Documents that no browser should show as a page.
+const DOCUMENTS: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// Adds what a handler did not set itself.
+pub(crate) async fn add(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let mut response = next.run(request).await;
+    if let Some(refusal) = response.extensions().get::<Refusal>().filter(|refusal| refusal.0.instance.is_empty()) {
+        response = refusal.clone().at(&path).into_response();
+    }
+    let is_page = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, if is_page { PAGES } else { DOCUMENTS }),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

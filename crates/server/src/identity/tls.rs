@@ -1,0 +1,161 @@
+//! What the listener shows (a chain that holds the authority, so that agents can pin it) and whom
+//! it believes: certificates of our authority or none at all.
+
+use super::{Authority, IdentityError, files};
+use fettle_domain::{HostId, Timestamp};
+use rcgen::KeyPair;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use x509_parser::extensions::GeneralName;
+
+const DAY: u64 = 24 * 3600;
+/// Browsers refuse certificates that live longer than 398 days.
+const LIFE: Duration = Duration::from_secs(397 * DAY);
+/// Renewed when less than this is left.
+const RENEW_BEFORE: Duration = Duration::from_secs(60 * DAY);
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The certificate that is shown now; a new one takes its place without a restart.
+#[derive(Debug)]
+pub(super) struct ServerCertificate(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ServerCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+impl ServerCertificate {
+    fn current(&self) -> Arc<CertifiedKey> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn load_or_create(data_dir: &Path, authority: &Authority, names: &[String], now: Timestamp) -> Result<Self, IdentityError> {
+        let found = match load(data_dir, authority)? {
+            Some(found) => found,
+            None => make(data_dir, authority, names, now)?,
+        };
+        let certificate = Self(RwLock::new(Arc::new(found)));
+        certificate.renew_when_due(data_dir, authority, names, now)?;
+        Ok(certificate)
+    }
+
+    pub(super) fn renew_when_due(
+        &self,
+        data_dir: &Path,
+        authority: &Authority,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<bool, IdentityError> {
+        let due = self.current().cert.first().is_none_or(|certificate| is_due(certificate, names, now));
+        if due {
+            let fresh = Arc::new(make(data_dir, authority, names, now)?);
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        Ok(due)
+    }
+}
+
+/// Near its end, or without one of the names.
+fn is_due(certificate: &CertificateDer<'_>, names: &[String], now: Timestamp) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return true };
+    let ends = parsed.validity().not_after.timestamp();
+    let limit = now.after(RENEW_BEFORE).unix_seconds();
+    let covered = names_of(&parsed);
+    ends < limit || names.iter().any(|name| !covered.contains(name))
+}
+
+fn names_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> BTreeSet<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return BTreeSet::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+        },
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(name).collect()
+}
+
+/// What is on disk, when it is usable with this authority. It can always be made anew, so whatever
+/// is wrong with it only means that.
+fn load(data_dir: &Path, authority: &Authority) -> Result<Option<CertifiedKey>, IdentityError> {
+    let (Some(chain), Some(key)) = (files::read(&data_dir.join("server.pem"))?, files::read(&data_dir.join("server.key"))?) else {
+        return Ok(None);
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
+    let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_slice(&key)) else { return Ok(None) };
+    let Ok(key) = provider().key_provider.load_private_key(key) else { return Ok(None) };
+    let ours = chain.len() == 2 && chain.last() == Some(authority.certificate());
+    let certified = CertifiedKey::new(chain, key);
+    Ok((ours && certified.keys_match().is_ok()).then_some(certified))
+}
+
+fn make(data_dir: &Path, authority: &Authority, names: &[String], now: Timestamp) -> Result<CertifiedKey, IdentityError> {
+    let failed = |why: String| IdentityError::Make { what: "TLS certificate", why };
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|error| failed(error.to_string()))?;
+    let certificate = authority.issue_server_certificate(names, &key, now, LIFE)?;
+    let pem = format!("{}{}", pem_of(&certificate), authority.pem());
+    // Key first: a chain without its key is made anew, which costs nothing.
+    files::write_private(&data_dir.join("server.key"), key.serialize_pem().as_bytes())?;
+    files::write_private(&data_dir.join("server.pem"), pem.as_bytes())?;
+    let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| failed(error.to_string()))?;
+    let signing = provider().key_provider.load_private_key(private).map_err(|error| failed(error.to_string()))?;
+    tracing::info!(tls.names = names.join(", "), "made a TLS certificate");
+    Ok(CertifiedKey::new(vec![certificate, authority.certificate().clone()], signing))
+}
+
+fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (position, character) in text.chars().enumerate() {
+        if position > 0 && position % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(character);
+    }
+    pem.push_str("\n-----END CERTIFICATE-----\n");
+    pem
+}
+
+/// TLS 1.2 and 1.3; client certificates of our authority, or none.
+pub(super) fn server_config(authority: &Authority, certificate: Arc<ServerCertificate>) -> Result<ServerConfig, IdentityError> {
+    let failed = |why: String| IdentityError::Make { what: "TLS configuration", why };
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate().clone()).map_err(|error| failed(error.to_string()))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(error.to_string()))?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Resumption keeps nothing here: the state is in the ticket, sealed with a key of this process.
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| failed(error.to_string()))?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+/// The host a verified client certificate is for.
+pub fn peer_host(certificate: &CertificateDer<'_>) -> Option<HostId> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?;
+    name.as_str().ok()?.parse().ok()
+}

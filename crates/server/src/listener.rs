@@ -1,0 +1,170 @@
+//! The one port: TLS for people (no client certificate) and agents (a certificate of our
+//! authority), HTTP/1.1, and every limit that protects the server from who connects.
+
+use crate::Shutdown;
+use axum::Router;
+use axum::extract::Request;
+use fettle_domain::HostId;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service as _;
+
+/// The host whose certificate was presented, if any. Put into every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerHost(pub Option<HostId>);
+
+/// Where the request came from. Put into every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddress(pub IpAddr);
+
+/// Time for the TLS handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
+/// Time for a request's headers, and for an idle connection until the next request; longer than the
+/// 90 seconds for which agents and browsers keep theirs.
+const HEADER_LIMIT: Duration = Duration::from_secs(100);
+/// Bytes of headers, and of hyper's buffers: what a waiting agent costs.
+const BUFFER: usize = 16 << 10;
+/// Headers in a request.
+const HEADERS: usize = 64;
+/// Time after which a peer that acknowledges nothing is given up.
+const DEAD_PEER: Duration = Duration::from_secs(60);
+
+/// Where connections come in, and how many may be open.
+pub(crate) struct Listener {
+    tcp: TcpListener,
+    tls: TlsAcceptor,
+    seats: Arc<Semaphore>,
+    capacity: usize,
+}
+
+impl Listener {
+    pub(crate) async fn bind(listen: SocketAddr, config: rustls::ServerConfig, capacity: usize) -> std::io::Result<Self> {
+        let tcp = TcpListener::bind(listen).await?;
+        let capacity = capacity.clamp(16, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        Ok(Self { tcp, tls: TlsAcceptor::from(Arc::new(config)), seats: Arc::new(Semaphore::new(capacity)), capacity })
+    }
+
+    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Serves until shutdown, then lets open requests end within `patience`.
+    pub(crate) async fn serve(self, router: Router, shutdown: &Shutdown, patience: Duration) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&self.tcp, &self.seats) => accepted,
+                () = shutdown.requested() => break,
+            };
+            if let Some((stream, address, seat)) = accepted {
+                let connection = Connection { router: router.clone(), tls: self.tls.clone(), shutdown: shutdown.clone() };
+                tokio::spawn(async move {
+                    connection.run(stream, address).await;
+                    drop(seat);
+                });
+            }
+        }
+        drop(self.tcp);
+        let all = u32::try_from(self.capacity).unwrap_or(u32::MAX);
+        if tokio::time::timeout(patience, self.seats.acquire_many(all)).await.is_err() {
+            let open = self.capacity - self.seats.available_permits();
+            tracing::warn!(connections.open = open, "gave up on requests that did not end in time");
+        }
+    }
+}
+
+/// The next connection with its seat. A seat is taken first: without one the kernel's queue holds
+/// the others back.
+async fn accept(tcp: &TcpListener, seats: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let seat = seats.clone().acquire_owned().await.ok()?;
+    match tcp.accept().await {
+        Ok((stream, address)) => Some((stream, address, seat)),
+        Err(error) => {
+            tracing::warn!(error = %error, "cannot accept a connection");
+            // Out of descriptors: an immediate retry would only burn the processor.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+struct Connection {
+    router: Router,
+    tls: TlsAcceptor,
+    shutdown: Shutdown,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, address: SocketAddr) {
+        if let Err(error) = tune(&stream) {
+            tracing::debug!(peer.address = %address, error = %error, "cannot set socket options");
+        }
+        let tls = match tokio::time::timeout(HANDSHAKE_LIMIT, self.tls.accept(stream)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => {
+                tracing::info!(peer.address = %address, error = %error, "refused in the TLS handshake");
+                return;
+            }
+            Err(_) => return,
+        };
+        let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let host = match certificate {
+            None => None,
+            Some(certificate) => match crate::identity::peer_host(certificate) {
+                Some(host) => Some(host),
+                // Ours, but not for a host: there is no such certificate, so nobody may use one.
+                None => return,
+            },
+        };
+        serve(TokioIo::new(tls), self.router, (PeerHost(host), PeerAddress(address.ip().to_canonical())), &self.shutdown).await;
+    }
+}
+
+async fn serve<IO>(io: IO, router: Router, peer: (PeerHost, PeerAddress), shutdown: &Shutdown)
+where
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer.0);
+        request.extensions_mut().insert(peer.1);
+        let mut router = router.clone();
+        async move { router.call(Request::from(request.map(axum::body::Body::new))).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(BUFFER)
+        .max_headers(HEADERS)
+        .serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.requested() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Peers hang up all the time: no news.
+        tracing::debug!(error = %error, "a connection broke");
+    }
+}
+
+/// Small answers go out at once, and a peer that is gone is noticed also while it waits.
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    let socket = stream.as_fd();
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, DEAD_PEER)?;
+    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(15))?;
+    sockopt::set_tcp_user_timeout(socket, u32::try_from(DEAD_PEER.as_millis()).unwrap_or(u32::MAX))?;
+    Ok(())
+}
