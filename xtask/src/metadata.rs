@@ -33,7 +33,7 @@ impl Metadata {
             .context("cannot run cargo metadata")?;
         anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
         let json: Value = serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
-        let packages = json["packages"].as_array().context("cargo metadata lists no packages")?;
+        let packages = json.get("packages").and_then(Value::as_array).context("cargo metadata lists no packages")?;
         Ok(Self { packages: packages.iter().map(package).collect() })
     }
 

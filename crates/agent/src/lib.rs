@@ -24,7 +24,7 @@ pub use disk::state::StateError;
 pub use inventory::{Inventory, inventory};
 pub use link::client::ClientError;
 pub use link::enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
-pub use link::tls::TlsError;
+pub use link::tls::{TlsError, pinned as pinned_tls};
 pub use link::token::TokenError;
 pub use run::{Exit, RunError, RunOptions, run};
 pub use services::PackageOwner;

@@ -1,1 +1,121 @@
-fn main(){}
+//! The one binary: server, agent, and the operator's commands. Wiring only: what it decides is who
+//! is called.
+
+mod cli;
+mod client;
+mod command;
+mod config;
+mod credentials;
+mod duration;
+mod environment;
+mod failure;
+mod output;
+mod signals;
+
+use clap::{CommandFactory as _, Parser as _};
+use cli::{Agent, Cli, Command, Server};
+use failure::Failure;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(&cli.command);
+    // The only cryptography; chosen once for every TLS connection of the process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn log_to_stderr(command: &Command) {
+    let usual = if matches!(command, Command::Server(Server::Run(_)) | Command::Agent(Agent::Run { .. })) { "info" } else { "warn" };
+    let filter = environment::variable("FETTLE_LOG").unwrap_or_else(|| usual.to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(usual)))
+        .with_writer(std::io::stderr)
+        .with_ansi(output::is_terminal())
+        .init();
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let mut builder = match &cli.command {
+        // The server serves many at once; everything else is small and stays on one thread.
+        Command::Server(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build().map_err(Failure::failed)?;
+    let outcome = runtime.block_on(dispatch(cli));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let form = cli.output;
+    match &cli.command {
+        Command::Server(command) => command::server::run(command, cli.config).await,
+        Command::Config(command) => command::server::config(command, cli.config),
+        Command::Agent(command) => command::agent::run(command, form).await,
+        Command::Login(command) => command::account::login(command).await,
+        Command::Logout => command::account::logout().await,
+        Command::Whoami => command::account::whoami(form).await,
+        Command::Password(command) => command::account::password(command).await,
+        Command::User(command) => command::account::user(command, form).await,
+        Command::Token(command) => command::account::token(command, form).await,
+        Command::Host(command) => command::host::run(command, form).await,
+        Command::Group(command) => command::host::group(command, form).await,
+        Command::Feed(command) => command::feed::run(command, form).await,
+        Command::Finding(command) => command::finding::run(command, form).await,
+        Command::Vulnerability(command) => command::finding::vulnerability(command, form).await,
+        Command::Change(command) => command::change::run(command, form).await,
+        Command::Deployment(command) => command::change::deployment(command, form).await,
+        Command::Audit(command) => command::audit::run(command, form).await,
+        Command::Explain { id } => command::finding::explain(id, form).await,
+        Command::Vercmp(command) => command::vercmp::run(command),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "fettle", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man { dir } => {
+            std::fs::create_dir_all(dir).map_err(|error| Failure::usage(format!("cannot make {}: {error}", dir.display())))?;
+            clap_mangen::generate_to(Cli::command(), dir).map_err(Failure::failed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn help(command: &mut clap::Command, path: &str, text: &mut String) {
+        text.push_str(&format!("## {path}\n\n```\n{}\n```\n\n", command.render_long_help().to_string().trim_end()));
+        for child in command.get_subcommands_mut().filter(|child| child.get_name() != "help") {
+            let path = format!("{path} {}", child.get_name());
+            help(child, &path, text);
+        }
+    }
+
+    #[test]
+    fn golden_help_of_every_command() {
+        let mut command = Cli::command();
+        command.build();
+        let mut text = String::from("# Commands\n\nThe `--help` of every command (`cargo xtask golden`); a test compares.\n\n");
+        help(&mut command, "fettle", &mut text);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
+        if std::env::var_os("FETTLE_UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(golden == text, "docs/cli.md is stale; run `cargo xtask golden` and read the difference");
+    }
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

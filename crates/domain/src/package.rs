@@ -99,3 +99,17 @@ pub enum InstallState {
     /// Unpacking failed or was interrupted (dpkg `H`).
     HalfInstalled,
 }
+
+/// What a sorted list becomes when entries leave and others join: sorted again, none twice.
+pub fn apply_difference(
+    mut base: Vec<InstalledPackage>,
+    removed: &[InstalledPackage],
+    added: Vec<InstalledPackage>,
+) -> Vec<InstalledPackage> {
+    let gone: std::collections::BTreeSet<&InstalledPackage> = removed.iter().collect();
+    base.retain(|package| !gone.contains(package));
+    base.extend(added);
+    base.sort_unstable();
+    base.dedup();
+    base
+}

@@ -1,9 +1,26 @@
 //! What agents ask (`/agent/v1`): each component brings its own routes.
 
-use crate::AppState;
+use crate::{AppState, PeerHost};
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 
-/// All of them. Every route but enrolment checks [`crate::PeerHost`] by itself.
+/// The only path that needs no certificate: it gives one.
+const ENROL: &str = "/agent/v1/enrol";
+
+/// All of them.
 pub(crate) fn routes() -> Router<AppState> {
-    Router::new().merge(crate::census::routes())
+    Router::new().merge(crate::census::routes()).merge(crate::distribute::routes()).route_layer(middleware::from_fn(require_certificate))
+}
+
+/// No component can forget it: a certificate of our authority, or nothing but enrolment.
+async fn require_certificate(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<PeerHost>().copied().unwrap_or(PeerHost(None));
+    if request.uri().path() != ENROL {
+        if let Err(refusal) = peer.require() {
+            return refusal.into_response();
+        }
+    }
+    next.run(request).await
 }

@@ -2,9 +2,13 @@
 //! authority), HTTP/1.1, and every limit that protects the server from who connects.
 
 use crate::Shutdown;
+use crate::problem::Refusal;
+use crate::slow_body::SlowBody;
 use axum::Router;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use fettle_domain::HostId;
+use fettle_wire::agent::problem;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -21,12 +26,29 @@ use tower_service::Service as _;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerHost(pub Option<HostId>);
 
+impl PeerHost {
+    /// The host, or the refusal that its agent understands.
+    pub(crate) fn require(self) -> Result<HostId, Refusal> {
+        self.0.ok_or_else(|| {
+            Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                problem::CERTIFICATE_REQUIRED,
+                "A host certificate is needed",
+                "no client certificate of this server's authority was presented",
+            )
+            .advise("Enrol the host: `fettle host token create` prints the line to paste on it.")
+        })
+    }
+}
+
 /// Where the request came from. Put into every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub IpAddr);
 
 /// Time for the TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
+/// Time a refused peer gets to read why.
+const LINGER: Duration = Duration::from_secs(2);
 /// Time for a request's headers, and for an idle connection until the next request; longer than the
 /// 90 seconds for which agents and browsers keep theirs.
 const HEADER_LIMIT: Duration = Duration::from_secs(100);
@@ -106,10 +128,11 @@ impl Connection {
         if let Err(error) = tune(&stream) {
             tracing::debug!(peer.address = %address, error = %error, "cannot set socket options");
         }
-        let tls = match tokio::time::timeout(HANDSHAKE_LIMIT, self.tls.accept(stream)).await {
+        let tls = match tokio::time::timeout(HANDSHAKE_LIMIT, self.tls.accept(stream).into_fallible()).await {
             Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => {
+            Ok(Err((error, stream))) => {
                 tracing::info!(peer.address = %address, error = %error, "refused in the TLS handshake");
+                linger(stream).await;
                 return;
             }
             Err(_) => return,
@@ -135,7 +158,7 @@ where
         request.extensions_mut().insert(peer.0);
         request.extensions_mut().insert(peer.1);
         let mut router = router.clone();
-        async move { router.call(Request::from(request.map(axum::body::Body::new))).await }
+        async move { router.call(Request::from(request.map(|body| axum::body::Body::new(SlowBody::new(body))))).await }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -155,6 +178,23 @@ where
         // Peers hang up all the time: no news.
         tracing::debug!(error = %error, "a connection broke");
     }
+}
+
+/// The peer may have sent a request after its half of the handshake. Closing with that unread would
+/// reset the connection, and the alert that says why it was refused would be lost on the way.
+async fn linger(mut stream: TcpStream) {
+    let drained = async {
+        stream.shutdown().await?;
+        let mut scratch = [0; 512];
+        for _ in 0..64 {
+            if stream.read(&mut scratch).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // Whatever happens here, the peer was refused.
+    let _ = tokio::time::timeout(LINGER, drained).await;
 }
 
 /// Small answers go out at once, and a peer that is gone is noticed also while it waits.

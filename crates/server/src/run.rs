@@ -183,6 +183,7 @@ fn router(state: &AppState) -> Router {
         .merge(api::router(state))
         .merge(agent_api::routes())
         .fallback(api::not_found)
+        .method_not_allowed_fallback(api::method_not_allowed)
         .layer(axum::middleware::from_fn(headers::add))
         .with_state(state.clone())
 }
@@ -195,6 +196,10 @@ fn spawn_steps(state: &AppState, listen: SocketAddr) -> JoinSet<()> {
     tasks.spawn(crate::notify::run(state.clone()));
     tasks.spawn(crate::steps::gathering::run(state.clone()));
     tasks.spawn(crate::steps::silence::run(state.clone()));
+    tasks.spawn(crate::steps::change::run(state.clone()));
+    tasks.spawn(crate::steps::installation::run(state.clone()));
+    tasks.spawn(crate::steps::audit::run(state.clone()));
+    tasks.spawn(crate::distribute::run(state.clone()));
     tasks
 }
 

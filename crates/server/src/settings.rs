@@ -109,10 +109,18 @@ pub struct ChangeSettings {
     pub requester_may_approve: bool,
     /// Approvals a change needs.
     pub approvals: u32,
+    /// Minutes that hosts get to answer a dry run; who has not answered then is left out.
+    pub rehearsal_minutes: u64,
+    /// Hours that a change's window lasts where the change names no other.
+    pub window_hours: u64,
+    /// Minutes without a word after which a host counts as failed, where the change names no other.
+    pub silence_minutes: u64,
+    /// Per cent of the hosts that must succeed, where the change names no other.
+    pub success_percent: u8,
 }
 
 impl Default for ChangeSettings {
     fn default() -> Self {
-        Self { requester_may_approve: false, approvals: 1 }
+        Self { requester_may_approve: false, approvals: 1, rehearsal_minutes: 15, window_hours: 24, silence_minutes: 60, success_percent: 100 }
     }
 }

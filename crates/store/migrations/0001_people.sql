@@ -22,8 +22,8 @@ CREATE TABLE IF NOT EXISTS session (
     seen_at BIGINT NOT NULL,                -- private: last request, to the minute
     expires_at BIGINT NOT NULL              -- private: ends then in any case
 );
-CREATE INDEX IF NOT EXISTS session_user ON session (user_id);
-CREATE INDEX IF NOT EXISTS session_expiry ON session (expires_at);
+CREATE INDEX IF NOT EXISTS session_by_user ON session (user_id);
+CREATE INDEX IF NOT EXISTS session_by_expiry ON session (expires_at);
 
 -- API tokens. The secret is never stored, only its sha-256.
 CREATE TABLE IF NOT EXISTS api_token (
@@ -36,8 +36,8 @@ CREATE TABLE IF NOT EXISTS api_token (
     expires_at BIGINT NOT NULL,             -- private
     used_at BIGINT                          -- private: last use, to the hour
 );
-CREATE INDEX IF NOT EXISTS api_token_user ON api_token (user_id);
-CREATE INDEX IF NOT EXISTS api_token_expiry ON api_token (expires_at);
+CREATE INDEX IF NOT EXISTS api_token_by_user ON api_token (user_id);
+CREATE INDEX IF NOT EXISTS api_token_by_expiry ON api_token (expires_at);
 
 -- Wrong passwords within the present window, by account and by address.
 CREATE TABLE IF NOT EXISTS login_attempt (
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS login_attempt (
     failures BIGINT NOT NULL,               -- private
     window_ends BIGINT NOT NULL             -- private
 );
-CREATE INDEX IF NOT EXISTS login_attempt_end ON login_attempt (window_ends);
+CREATE INDEX IF NOT EXISTS login_attempt_by_end ON login_attempt (window_ends);
 
 -- Who did what to what. Append-only; each digest covers the one before.
 CREATE TABLE IF NOT EXISTS audit_entry (
@@ -57,9 +57,9 @@ CREATE TABLE IF NOT EXISTS audit_entry (
     detail TEXT NOT NULL,                   -- private: JSON
     digest {blob} NOT NULL                  -- private: sha-256 over the former digest and this entry
 );
-CREATE INDEX IF NOT EXISTS audit_entry_object ON audit_entry (object, sequence);
-CREATE INDEX IF NOT EXISTS audit_entry_actor ON audit_entry (actor, sequence);
-CREATE INDEX IF NOT EXISTS audit_entry_action ON audit_entry (action, sequence);
+CREATE INDEX IF NOT EXISTS audit_entry_by_object ON audit_entry (object, sequence);
+CREATE INDEX IF NOT EXISTS audit_entry_by_actor ON audit_entry (actor, sequence);
+CREATE INDEX IF NOT EXISTS audit_entry_by_action ON audit_entry (action, sequence);
 
 -- The end of the chain: its row is the lock that keeps the sequence without gaps over many servers,
 -- and tells when entries were cut off the end.

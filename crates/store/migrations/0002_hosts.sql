@@ -12,10 +12,10 @@ CREATE TABLE IF NOT EXISTS host (
     reboot_pending BIGINT NOT NULL,     -- private
     restart_pending BIGINT NOT NULL,    -- private: services that use replaced files
     facts TEXT NOT NULL,                -- private: JSON, wire HostFacts
-    facts_digest TEXT NOT NULL,         -- private
+    facts_digest {blob} NOT NULL,       -- private: sha-256, empty: none yet
     services TEXT NOT NULL,             -- private: JSON, array of wire Service
-    services_digest TEXT NOT NULL,      -- private
-    packages_digest TEXT NOT NULL,      -- private: key of package_set; empty: none yet
+    services_digest {blob} NOT NULL,    -- private
+    packages_digest {blob} NOT NULL,    -- private: key of package_set; empty: none yet
     inventory_mark BIGINT NOT NULL,     -- private: when any of the three last changed (host_evaluation compares)
     enrolled_at BIGINT NOT NULL,        -- private
     last_seen BIGINT NOT NULL,          -- private
@@ -84,8 +84,9 @@ CREATE TABLE IF NOT EXISTS package_version (
 
 -- One inventory of packages, shared by every host that has the same.
 CREATE TABLE IF NOT EXISTS package_set (
-    digest TEXT PRIMARY KEY,            -- private: sha-256 of the sorted list as JSON, as the agent has it
+    digest {blob} PRIMARY KEY,          -- private: sha-256 of the sorted list as JSON, as the agent has it
     packages BIGINT NOT NULL,           -- private: how many
     members {blob} NOT NULL,            -- private: roaring bitmap of package_version ids
-    marks TEXT NOT NULL                 -- private: JSON, what departs from "automatic, of the usual origin, complete"
+    marks {blob} NOT NULL,              -- private: sets of what departs from "automatic, of the usual origin, complete"
+    unused_since BIGINT NOT NULL        -- private: when a sweep found that no host has it; 0: in use
 );

@@ -41,8 +41,10 @@ CREATE TABLE IF NOT EXISTS plan_host (
     notes TEXT NOT NULL,                -- private: JSON array of Reason
     packages BIGINT NOT NULL,           -- private: steps of the manifest
     findings TEXT NOT NULL,             -- private: untouched, planned, remediated, released
+    due BIGINT NOT NULL,                -- private: transitions since the findings were last looked at
     PRIMARY KEY (plan, host)
 );
+CREATE INDEX IF NOT EXISTS plan_host_due ON plan_host (due, plan, host);
 
 -- Findings that the plan is to close.
 CREATE TABLE IF NOT EXISTS plan_finding (

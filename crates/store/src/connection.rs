@@ -17,6 +17,7 @@ pub enum Dialect {
 /// A connection. SQL texts use `?1`, `?2`, … on both databases.
 pub struct Connection {
     inner: Inner,
+    read_only: bool,
 }
 
 enum Inner {
@@ -36,7 +37,7 @@ impl Connection {
         if read_only {
             connection.execute_batch("PRAGMA query_only=ON;")?;
         }
-        Ok(Self { inner: Inner::Sqlite(connection) })
+        Ok(Self { inner: Inner::Sqlite(connection), read_only })
     }
 
     /// Connects to PostgreSQL.
@@ -45,7 +46,7 @@ impl Connection {
         if read_only {
             client.batch_execute("SET default_transaction_read_only = on")?;
         }
-        Ok(Self { inner: Inner::Postgres { client, statements: HashMap::new() } })
+        Ok(Self { inner: Inner::Postgres { client, statements: HashMap::new() }, read_only })
     }
 
     /// Which database this is.
@@ -56,9 +57,22 @@ impl Connection {
         }
     }
 
+    /// Whether it only reads: it sees nothing that is not committed.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// Whether it can be used at all.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(&self.inner, Inner::Postgres { client, .. } if client.is_closed())
+    }
+
+    /// Whether the other side still answers.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        match &mut self.inner {
+            Inner::Sqlite(_) => true,
+            Inner::Postgres { client, .. } => client.is_valid(std::time::Duration::from_secs(5)).is_ok(),
+        }
     }
 
     /// Rows of a query.

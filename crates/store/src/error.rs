@@ -103,6 +103,8 @@ impl From<postgres::Error> for StoreError {
             Self::Full
         } else if *db.code() == SqlState::UNIQUE_VIOLATION {
             Self::Duplicate { what: cause }
+        } else if *db.code() == SqlState::T_R_DEADLOCK_DETECTED || *db.code() == SqlState::T_R_SERIALIZATION_FAILURE {
+            Self::Conflict { what: "a row".into() }
         } else if db.code().code().starts_with("08") || db.code().code().starts_with("57") {
             Self::Unavailable { cause }
         } else {

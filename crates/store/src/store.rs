@@ -2,13 +2,17 @@
 
 use crate::writer::{self, Job};
 use crate::{Connection, Dialect, Result, StoreError, migrations};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Reader connections at most.
 const READERS: usize = 6;
+/// A reader connection that rested longer is asked whether it still lives before it is used.
+const TRUSTED: Duration = Duration::from_secs(5);
 
 /// Where the database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +54,7 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     url: DatabaseUrl,
-    readers: Mutex<Vec<Connection>>,
+    readers: Mutex<Vec<(Connection, Instant)>>,
     permits: Semaphore,
     jobs: Mutex<Option<SyncSender<Job>>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -118,14 +122,21 @@ impl Store {
     /// The same from a blocking thread.
     pub fn read_blocking<T>(&self, action: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
         let idle = self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match idle {
-            Some(connection) if !connection.is_closed() => connection,
-            _ => self.0.url.open(true)?,
+        let usable = idle.and_then(|(mut connection, since)| {
+            let alive = !connection.is_closed() && (since.elapsed() < TRUSTED || connection.is_alive());
+            alive.then_some(connection)
+        });
+        let mut connection = match usable {
+            Some(connection) => connection,
+            None => self.0.url.open(true)?,
         };
-        let answer = action(&mut connection);
+        let answer = guarded(action, &mut connection);
         let mut readers = self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        if readers.len() < READERS {
-            readers.push(connection);
+        if matches!(answer, Err(StoreError::Unavailable { .. })) {
+            // The others were made to the same server: they would only fail too.
+            readers.clear();
+        } else if readers.len() < READERS {
+            readers.push((connection, Instant::now()));
         }
         answer
     }
@@ -174,10 +185,10 @@ impl Store {
     {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let answer = action(connection);
-            let succeeded = answer.is_ok();
-            (succeeded, Box::new(move |failure| {
-                let answer = match failure {
+            let answer = connection.and_then(|connection| guarded(action, connection));
+            let failure = answer.as_ref().err().cloned();
+            (failure, Box::new(move |broken| {
+                let answer = match broken {
                     Some(error) => Err(error),
                     None => answer,
                 };
@@ -187,6 +198,12 @@ impl Store {
         });
         (job, receiver)
     }
+}
+
+/// A closure that panics fails, and takes neither the writer nor its neighbours with it.
+fn guarded<T>(action: impl FnOnce(&mut Connection) -> Result<T>, connection: &mut Connection) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| action(connection)))
+        .unwrap_or_else(|_| Err(StoreError::Refused { cause: "the write ended abruptly (a mistake in Fettle; the log has more)".into() }))
 }
 
 fn closing() -> StoreError {

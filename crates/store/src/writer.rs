@@ -1,14 +1,15 @@
 //! The one writer: a thread that takes closures from a queue and commits many in one transaction.
 //! One commit for many check-ins is several times the rate of one each (`./bench checkin`).
 
-use crate::{Connection, Result, StoreError};
+use crate::{Connection, Dialect, Result, StoreError};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// What to tell the caller once the group's fate is known.
 type Deliver = Box<dyn FnOnce(Option<StoreError>) + Send>;
-/// One closure of the queue.
-pub(crate) type Job = Box<dyn FnOnce(&mut Connection) -> (bool, Deliver) + Send>;
+/// One closure of the queue. Given the connection it acts, given an error it only passes it on; then
+/// it tells what went wrong, and how to tell its caller.
+pub(crate) type Job = Box<dyn FnOnce(std::result::Result<&mut Connection, StoreError>) -> (Option<StoreError>, Deliver) + Send>;
 
 /// Most closures in one transaction.
 const GROUP_JOBS: usize = 512;
@@ -32,42 +33,57 @@ pub(crate) fn start(
 
 fn run(mut connection: Connection, queue: &Receiver<Job>, reopen: &dyn Fn() -> Result<Connection>, grouped: bool) {
     while let Ok(first) = queue.recv() {
-        if connection.is_closed() {
-            match reopen() {
-                Ok(fresh) => connection = fresh,
-                Err(error) => tracing::warn!(store.error = %error, "the database is away; writes are refused until it is back"),
+        match begin(&mut connection, reopen) {
+            Ok(()) => group(&mut connection, first, queue, grouped),
+            Err(error) => {
+                tracing::warn!(store.error = %error, "cannot begin a write");
+                refuse(first, &error);
             }
         }
-        group(&mut connection, first, queue, grouped);
     }
 }
 
-fn group(connection: &mut Connection, first: Job, queue: &Receiver<Job>, grouped: bool) {
-    let begin = match connection.dialect() {
-        crate::Dialect::Sqlite => "BEGIN IMMEDIATE",
-        crate::Dialect::Postgres => "BEGIN",
+/// Begins a transaction, on a new connection when the old one is found broken: nothing was written
+/// on it yet.
+fn begin(connection: &mut Connection, reopen: &dyn Fn() -> Result<Connection>) -> Result<()> {
+    let text = match connection.dialect() {
+        Dialect::Sqlite => "BEGIN IMMEDIATE",
+        Dialect::Postgres => "BEGIN",
     };
-    let mut outcome = connection.batch(begin).err();
+    if !connection.is_closed() {
+        match connection.batch(text) {
+            Err(StoreError::Unavailable { .. }) if connection.dialect() == Dialect::Postgres => {}
+            other => return other,
+        }
+    }
+    *connection = reopen()?;
+    connection.batch(text)
+}
+
+fn refuse(job: Job, error: &StoreError) {
+    let (_, deliver) = job(Err(error.clone()));
+    deliver(None);
+}
+
+fn group(connection: &mut Connection, first: Job, queue: &Receiver<Job>, grouped: bool) {
     let started = Instant::now();
     let mut deliveries = Vec::new();
+    let mut broken = None;
     let mut next = Some(first);
     while let Some(job) = next.take() {
-        if outcome.is_none() {
-            match one(connection, job) {
-                Ok(deliver) => deliveries.push(deliver),
-                Err(error) => outcome = Some(error),
-            }
-        }
-        // A broken transaction collects no more: dropped jobs tell their callers by the closed channel.
-        if outcome.is_none() && grouped && deliveries.len() < GROUP_JOBS && started.elapsed() < GROUP_TIME {
+        let (outcome, deliver) = one(connection, job);
+        deliveries.push(deliver);
+        broken = outcome;
+        if broken.is_none() && grouped && deliveries.len() < GROUP_JOBS && started.elapsed() < GROUP_TIME {
             next = queue.try_recv().ok();
         }
     }
-    let outcome = match outcome {
+    let outcome = match broken {
         None => connection.batch("COMMIT").err(),
-        Some(error) => Some(error),
+        broken => broken,
     };
-    if outcome.is_some() {
+    if let Some(error) = &outcome {
+        tracing::warn!(store.error = %error, store.writes = deliveries.len(), "a group of writes was given up");
         // The transaction may be gone already (connection lost, disk full): nothing more to do then.
         let _ = connection.batch("ROLLBACK");
     }
@@ -77,9 +93,18 @@ fn group(connection: &mut Connection, first: Job, queue: &Receiver<Job>, grouped
 }
 
 /// Runs one closure in a savepoint of its own, so that its failure does not touch its neighbours.
-fn one(connection: &mut Connection, job: Job) -> Result<Deliver> {
-    connection.batch("SAVEPOINT job")?;
-    let (succeeded, deliver) = job(connection);
-    connection.batch(if succeeded { "RELEASE SAVEPOINT job" } else { "ROLLBACK TO SAVEPOINT job; RELEASE SAVEPOINT job" })?;
-    Ok(deliver)
+/// Tells what broke the whole transaction, if it did.
+fn one(connection: &mut Connection, job: Job) -> (Option<StoreError>, Deliver) {
+    if let Err(error) = connection.batch("SAVEPOINT job") {
+        let (_, deliver) = job(Err(error.clone()));
+        return (Some(error), deliver);
+    }
+    let (failure, deliver) = job(Ok(&mut *connection));
+    let end = if failure.is_none() { "RELEASE SAVEPOINT job" } else { "ROLLBACK TO SAVEPOINT job; RELEASE SAVEPOINT job" };
+    let broken = connection.batch(end).err().map(|error| match failure {
+        // Whatever took the savepoint away, the closure met it first and knows its name.
+        Some(cause @ (StoreError::Full | StoreError::Unavailable { .. })) => cause,
+        _ => error,
+    });
+    (broken, deliver)
 }

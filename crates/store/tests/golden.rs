@@ -1,4 +1,5 @@
 //! The schema of both databases, as one would read it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use fettle_store::{Dialect, schema_text};
 use std::path::Path;

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod audit;
+pub mod change;
 pub mod problem;
 pub mod feed;
 pub mod finding;

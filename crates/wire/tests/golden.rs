@@ -1,5 +1,6 @@
 //! One golden example of every message between hosts and server: read back it is the same value,
 //! printed it is the same text. A change here is a change of the protocol.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use fettle_domain::host::{Kernel, OsRelease};
 use fettle_domain::machine::{DeploymentEvent, TaskState};

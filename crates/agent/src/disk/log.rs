@@ -297,7 +297,6 @@ fn check_header(path: &Path, bytes: &[u8], kind: &str, version: u32) -> Result<O
 }
 
 /// All good records and the end of the last one.
-#[expect(clippy::type_complexity, reason = "one private pair")]
 fn read_records<R: DeserializeOwned>(
     path: &Path,
     bytes: &[u8],

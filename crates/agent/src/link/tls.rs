@@ -64,7 +64,7 @@ fn key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 /// For the first contact: pins the authority, shows no certificate.
-pub(crate) fn pinned(authority: [u8; 32]) -> Result<ClientConfig, TlsError> {
+pub fn pinned(authority: [u8; 32]) -> Result<ClientConfig, TlsError> {
     let provider = provider();
     let verifier = PinnedAuthority { authority, provider: provider.clone() };
     let mut config = ClientConfig::builder_with_provider(provider)

@@ -33,6 +33,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// While a deployment runs, its output goes out at least so often.
 const LIVE: Duration = Duration::from_millis(700);
 
+/// For the last report when the agent ends; what is not told then is told at the next start.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What `fettle agent run` was told.
 pub struct RunOptions {
     /// The agent's folder.
@@ -131,6 +134,9 @@ pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Res
     };
     let (exit, (), (), (), ()) =
         tokio::join!(stopping, agent.check_in_loop(), agent.work_loop(), agent.report_loop(), agent.carry_out_loop());
+    if exit == Exit::Stopped {
+        let _ = tokio::time::timeout(LAST_WORDS, agent.report_all()).await;
+    }
     Ok(exit)
 }
 
@@ -206,6 +212,19 @@ impl Agent {
         }
     }
 
+    /// A request that may end when the agent does, but not take long then.
+    async fn finish_soon<T>(&self, request: impl Future<Output = T>) -> Option<T> {
+        let mut end = self.end.subscribe();
+        let ended = async {
+            let _ = end.wait_for(Option::is_some).await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            answer = request => Some(answer),
+            () = ended => None,
+        }
+    }
+
     /// Notes a failed request once; a revoked host ends here.
     fn failed(&self, what: &'static str, error: &ClientError, wait: Duration) {
         if error.is_revoked() {
@@ -222,7 +241,7 @@ impl Agent {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         while !self.is_ending() {
             let live = self.host.flush_output();
-            match self.unless_ending(self.report_batch()).await {
+            match self.finish_soon(self.report_batch()).await {
                 None => return,
                 Some(Ok(true)) => backoff.reset(),
                 Some(Ok(false)) => self.pause(if live { LIVE } else { LONGEST_WAIT }, Some(&nudge)).await,

@@ -145,7 +145,8 @@ fn the_running_kernel_decides() {
     let verdict = &evaluate(statement(), std::slice::from_ref(&old), &kernel("6.1.76-1"))[0];
     assert_eq!(verdict.state, VerdictState::Affected);
 
-    let verdict = &evaluate(statement(), &both, &kernel(""))[0];
+    let foreign = Kernel { running_release: "6.9.0-cloud".into(), ..Kernel::default() };
+    let verdict = &evaluate(statement(), &both, &foreign)[0];
     assert_eq!(verdict.state, VerdictState::Fixed);
     assert!(verdict.reasons.iter().any(|reason| reason.topic == "match.kernel-running-unknown"));
 }
@@ -212,4 +213,152 @@ fn a_removed_package_proves_and_a_withdrawn_record_dismisses() {
     assert!(matches!(gone[..], [FindingAction::Prove { .. }]));
     let withdrawn = decide_findings(&open, vec![], &BTreeSet::from(["app".to_owned()]), &BTreeSet::new());
     assert!(matches!(withdrawn[..], [FindingAction::Dismiss { .. }]));
+}
+
+fn signed(name: &str, version: &str) -> InstalledPackage {
+    let mut package = installed(name, "linux-signed-amd64", version);
+    package.package.source_version = version.replace('-', "+");
+    package
+}
+
+#[test]
+fn signed_kernel_images_are_matched_as_the_source_that_the_tracker_names() {
+    let statement = || vec![advisory("debian-tracker", "linux", "CVE-1", fixed("6.1.80-1"))];
+    let packages = [
+        signed("linux-image-6.1.0-18-amd64", "6.1.76-1"),
+        signed("linux-image-amd64", "6.1.76-1"),
+        installed("linux-libc-dev", "linux", "6.1.76-1"),
+    ];
+    // `uname -v` told no version: the image of the running release has one.
+    let verdict = &evaluate(statement(), &packages, &kernel(""))[0];
+    assert_eq!((verdict.source.as_str(), verdict.source_version.as_str(), verdict.state), ("linux", "6.1.76-1", VerdictState::Affected));
+    assert_eq!(verdict.packages, ["linux-image-6.1.0-18-amd64", "linux-image-amd64"]);
+    assert_eq!(sources_of(&packages).into_iter().collect::<Vec<_>>(), ["linux"]);
+    assert!(sources_of(&packages[2..]).is_empty());
+}
+
+#[test]
+fn an_affected_kernel_that_would_run_after_a_reboot_is_a_finding() {
+    let statement = vec![advisory(
+        "debian-tracker",
+        "linux",
+        "CVE-1",
+        Statement::Fixed { introduced: Some("6.1.80-1".into()), fixed: "6.1.90-1".into() },
+    )];
+    let packages = [signed("linux-image-6.1.0-18-amd64", "6.1.76-1"), signed("linux-image-6.1.0-20-amd64", "6.1.85-1")];
+    let verdict = &evaluate(statement, &packages, &kernel("6.1.76-1"))[0];
+    assert_eq!((verdict.state, verdict.source_version.as_str()), (VerdictState::Affected, "6.1.85-1"));
+    assert!(verdict.reasons.iter().any(|reason| reason.topic == "match.kernel-after-reboot"));
+}
+
+#[test]
+fn parts_at_different_versions_are_all_looked_at() {
+    let statement = vec![advisory(
+        "osv-debian",
+        "app",
+        "CVE-1",
+        Statement::Fixed { introduced: Some("1.5".into()), fixed: "1.8".into() },
+    )];
+    let packages = [installed("app", "app", "1.6"), installed("app-doc", "app", "1.0"), installed("libapp1", "app", "1.7")];
+    let verdict = &evaluate(statement, &packages, &Kernel::default())[0];
+    assert_eq!((verdict.state, verdict.source_version.as_str()), (VerdictState::Affected, "1.6"));
+    assert_eq!(verdict.packages, ["app", "libapp1"]);
+    assert!(verdict.reasons.iter().any(|reason| reason.text == "app-doc of the same source at version 1.0: not-affected"));
+}
+
+#[test]
+fn of_several_advisories_the_highest_fix_closes_the_flaw() {
+    let mut first = advisory("osv-debian", "app", "CVE-1", fixed("1.0-2"));
+    first.record = "DSA-1-1".into();
+    let mut regression = advisory("osv-debian", "app", "CVE-1", fixed("1.0-3"));
+    regression.record = "DSA-1-2".into();
+    let verdict = &evaluate(vec![first, regression], &[installed("app", "app", "1.0-1")], &Kernel::default())[0];
+    assert_eq!(verdict.fixed_version.as_deref(), Some("1.0-3"));
+    assert_eq!(verdict.reasons[0].source, "osv-debian: DSA-1-2");
+    assert_eq!(verdict.reasons[1].source, "osv-debian: DSA-1-1");
+}
+
+#[test]
+fn what_the_publisher_calls_unimportant_is_ignored_even_with_a_fix() {
+    let mut statement = advisory("debian-tracker", "app", "CVE-1", fixed("1.0-2"));
+    statement.severity = "unimportant".into();
+    let verdict = &evaluate(vec![statement], &[installed("app", "app", "1.0-1")], &Kernel::default())[0];
+    assert_eq!((verdict.state, verdict.fixed_version.as_deref()), (VerdictState::Ignored, Some("1.0-2")));
+    assert!(verdict.reasons.iter().any(|reason| reason.topic == "match.unimportant"));
+}
+
+#[test]
+fn the_publishers_words_are_told_with_its_decision() {
+    let mut statement = advisory("debian-tracker", "app", "CVE-1", unfixed(Disposition::NoDsa));
+    statement.note = "Minor issue".into();
+    let verdict = &evaluate(vec![statement], &[installed("app", "app", "1.0-1")], &Kernel::default())[0];
+    assert!(verdict.reasons.iter().any(|reason| reason.text == "the publisher's words: Minor issue"));
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn version() -> impl Strategy<Value = String> {
+        "[0-3]\\.[0-3](-[0-2](\\+deb12u[12])?)?"
+    }
+
+    fn statement() -> impl Strategy<Value = Statement> {
+        let introduced = || proptest::option::of(version());
+        prop_oneof![
+            (introduced(), version()).prop_map(|(introduced, fixed)| Statement::Fixed { introduced, fixed }),
+            (introduced(), version()).prop_map(|(introduced, last)| Statement::LastAffected { introduced, last }),
+            introduced().prop_map(|introduced| Statement::Unfixed { introduced, disposition: Disposition::NoDsa }),
+            introduced().prop_map(|introduced| Statement::Unfixed { introduced, disposition: Disposition::Pending }),
+            Just(Statement::NotAffected),
+            Just(Statement::UnderInvestigation),
+        ]
+    }
+
+    fn statements() -> impl Strategy<Value = Vec<Advisory>> {
+        let feed = prop_oneof![Just("debian-tracker"), Just("osv-debian"), Just("other")];
+        proptest::collection::vec((feed, statement()), 1..6)
+            .prop_map(|all| all.into_iter().map(|(feed, statement)| advisory(feed, "app", "CVE-1", statement)).collect())
+    }
+
+    proptest! {
+        /// The quick answer is the one that is explained.
+        #[test]
+        fn state_and_verdict_agree(version in version(), statements in statements()) {
+            let verdict = judge(&VulnId("CVE-1".into()), "app", &version, &statements);
+            prop_assert_eq!(verdict.state, state_of(&version, &statements));
+            prop_assert!(!verdict.reasons.is_empty());
+        }
+
+        /// The order in which feeds were loaded decides nothing.
+        #[test]
+        fn the_order_of_statements_does_not_matter(version in version(), statements in statements()) {
+            let mut reversed = statements.clone();
+            reversed.reverse();
+            let vulnerability = VulnId("CVE-1".into());
+            let (a, b) = (judge(&vulnerability, "app", &version, &statements), judge(&vulnerability, "app", &version, &reversed));
+            prop_assert_eq!((a.state, a.fixed_version), (b.state, b.fixed_version));
+        }
+
+        /// Installing the version that the verdict names leaves no feed of first authority that says "below fix".
+        #[test]
+        fn the_fixed_version_closes_the_finding(version in version(), statements in statements()) {
+            let only_fixes: Vec<Advisory> = statements.into_iter().filter(|a| matches!(a.statement, Statement::Fixed { introduced: None, .. })).collect();
+            let verdict = judge(&VulnId("CVE-1".into()), "app", &version, &only_fixes);
+            if let (true, Some(fixed)) = (verdict.state.is_present(), verdict.fixed_version) {
+                prop_assert_eq!(state_of(&fixed, &only_fixes), VerdictState::Fixed);
+            }
+        }
+
+        /// What is present is exactly the present part of everything.
+        #[test]
+        fn present_is_the_present_part_of_all(a in version(), b in version(), statements in statements()) {
+            let index = AdvisoryIndex::new(statements);
+            let packages = [installed("app", "app", &a), installed("libapp", "app", &b)];
+            let kernel = Kernel::default();
+            let host = HostPicture { release: "bookworm", packages: &packages, kernel: &kernel };
+            let all: Vec<Verdict> = evaluate_host(&index, host).into_iter().filter(|verdict| verdict.state.is_present()).collect();
+            prop_assert_eq!(present_on_host(&index, host), all);
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod digest;
 mod lint;
 mod propose;
 mod risk;
+mod specification;
 
 pub use choose::{AskedPackage, Choice, InstalledHere, Need, Target, choose};
 pub use cover::covers;
@@ -18,6 +19,7 @@ pub use digest::{host_digest, plan_digest};
 pub use lint::{Lint, LintLevel, lint_host};
 pub use propose::{Answer, Draft, HostAnswer, Proposal, propose};
 pub use risk::{Risk, RiskLevel, assess};
+pub use specification::Specification;
 
 #[cfg(test)]
 mod tests;

@@ -34,7 +34,10 @@ pub fn next_actions(rollout: &RolloutFacts, now: Timestamp) -> Vec<Action> {
         RolloutState::RolledBack => close_plan(rollout, "rollout.rolled-back", "what could be undone is undone"),
         RolloutState::Cancelled => cancelled(rollout),
     };
-    actions.extend(expired(rollout, now));
+    // Where everything is taken back anyway, nothing is left to expire.
+    if !matches!(rollout.state, RolloutState::RollingBack | RolloutState::Cancelled) {
+        actions.extend(expired(rollout, now));
+    }
     actions
 }
 

@@ -9,6 +9,7 @@ use fettle_domain::package::{InstallState, InstalledPackage};
 use fettle_domain::plan::Manifest;
 use fettle_domain::reason::Reason;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// What comes of comparing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct InventoryPicture<'a> {
     pub packages: &'a [InstalledPackage],
 }
 
+/// An inventory that shows something else may have been made before the end and arrived after it.
+const STILL_UNDER_WAY: Duration = Duration::from_secs(120);
 /// Differences that are told one by one.
 const MOST_DIFFERENCES: usize = 50;
 
@@ -64,6 +67,10 @@ pub fn prove(manifest: &Manifest, reverted: bool, ended_at: Timestamp, inventory
     if differences.is_empty() {
         let text = format!("the inventory confirmed at {} shows all {} packages exactly as planned", inventory.confirmed_at, manifest.steps.len());
         return ProofVerdict::Proved(vec![Reason::new("proof.inventory", text)]);
+    }
+    if ended_at.until(inventory.confirmed_at) < STILL_UNDER_WAY {
+        let text = format!("the inventory confirmed at {} does not show it yet; it may have been made before the end: a later one is awaited", inventory.confirmed_at);
+        return ProofVerdict::Awaited(vec![Reason::new("proof.inventory-too-early", text)]);
     }
     if differences.len() > MOST_DIFFERENCES {
         let more = differences.len() - MOST_DIFFERENCES;

@@ -52,6 +52,30 @@ impl Try {
     }
 }
 
+/// Refuses an address that tried too many enrolment tokens that are no good. Good ones are never
+/// counted: a whole data centre may enrol from one address at once.
+pub(crate) async fn enrolment_begin(state: &AppState, address: IpAddr) -> Result<(), OpsError> {
+    let (subject, now) = (enrolments_of(address), clock::now());
+    let (failures, ends) = state.store.read(move |connection| login_attempt::get(connection, &subject, now)).await?;
+    if failures >= state.settings.sign_in.failures_per_address {
+        let what = "enrolments with tokens that are no good from this address".to_owned();
+        return Err(OpsError::TooMany { what, retry_after: now.until(ends).as_secs() + 1 });
+    }
+    Ok(())
+}
+
+/// Counts an enrolment whose token was no good.
+pub(crate) async fn enrolment_failed(state: &AppState, address: IpAddr) -> Result<(), OpsError> {
+    let (subject, now) = (enrolments_of(address), clock::now());
+    let window_ends = now.after(Duration::from_secs(state.settings.sign_in.window_minutes.saturating_mul(60)));
+    state.store.write(move |connection| login_attempt::count(connection, &subject, now, window_ends)).await?;
+    Ok(())
+}
+
+fn enrolments_of(address: IpAddr) -> String {
+    format!("enrolment {}", network(address))
+}
+
 /// An IPv6 customer has a whole /64 to come from.
 fn network(address: IpAddr) -> String {
     match address.to_canonical() {

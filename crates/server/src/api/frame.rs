@@ -21,7 +21,6 @@ pub(crate) fn router(state: &AppState) -> Router<AppState> {
     }
     router
         .route(&format!("{PREFIX}/openapi.json"), get(|| async { Json(super::openapi_document()) }))
-        .method_not_allowed_fallback(method_not_allowed)
 }
 
 fn guarded(endpoint: Endpoint, state: &AppState) -> MethodRouter<AppState> {
@@ -68,7 +67,8 @@ pub(crate) async fn not_found(uri: Uri) -> Response {
         .into_response()
 }
 
-async fn method_not_allowed(uri: Uri) -> Response {
+/// For paths that are there, but not with this method.
+pub(crate) async fn method_not_allowed(uri: Uri) -> Response {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, kind::METHOD, "Not with this method", "this path exists, but not with this method")
         .advise("All paths and methods of the API stand in /api/v1/openapi.json.")
         .at(uri.path())

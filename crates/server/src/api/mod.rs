@@ -6,7 +6,7 @@
 mod account;
 mod audit;
 mod endpoint;
-mod extract;
+
 mod feed;
 mod finding;
 mod frame;
@@ -16,8 +16,8 @@ mod token;
 mod user;
 
 pub use endpoint::{Endpoint, Needs, QueryField};
-pub use extract::{Body, Params, PathParam};
-pub(crate) use frame::{not_found, router};
+pub use crate::extract::{Body, Params, PathParam};
+pub(crate) use frame::{method_not_allowed, not_found, router};
 pub use openapi::openapi_document;
 
 use crate::problem::Refusal;

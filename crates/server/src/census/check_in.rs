@@ -1,20 +1,23 @@
 //! A sign of life, with what changed. The host's digests are compared with the store's; a section
 //! that differs is taken from the request, or asked for.
 
-use crate::api::Body;
+use crate::extract::Body;
 use crate::problem::Refusal;
 use crate::{AppState, PeerHost, clock};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use fettle_content::sha256_hex;
-use fettle_domain::HostId;
 use fettle_domain::machine::{HostEvent, HostState};
-use fettle_domain::package::InstalledPackage;
+use fettle_domain::package::{InstalledPackage, apply_difference};
+use fettle_domain::{HostId, Timestamp};
 use fettle_store::systems::host::{self, HostFactsColumns, HostHead};
-use fettle_store::systems::inventory;
+use fettle_store::systems::inventory::{self, PackageDictionary};
+use fettle_store::systems::package_dictionary::Learned;
+use fettle_store::{Connection, StoreError};
 use fettle_wire::agent::{CheckIn, CheckInReply, HostFacts, PackagesReport, Section, Service, problem};
 use fettle_wire::api::problem::kind;
+use std::sync::Arc;
 
 /// Most packages of a host.
 const PACKAGES: usize = 50_000;
@@ -22,22 +25,11 @@ const PACKAGES: usize = 50_000;
 const SERVICES: usize = 20_000;
 /// Longest text in a package or service.
 const TEXT: usize = 1024;
-
-/// The host behind a request, or the refusal that its agent understands.
-pub(crate) fn known_peer(peer: PeerHost) -> Result<HostId, Refusal> {
-    peer.0.ok_or_else(|| {
-        Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            problem::CERTIFICATE_REQUIRED,
-            "A host certificate is needed",
-            "no client certificate of this server's authority was presented",
-        )
-        .advise("Enrol the host: `fettle host token create` prints the line to paste on it.")
-    })
-}
+/// Tries when another server writes the same rows at the same moment.
+const TRIES: u32 = 3;
 
 /// What a revoked (or unknown) host is told.
-pub(crate) fn revoked(host: HostId) -> Refusal {
+fn revoked(host: HostId) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, problem::HOST_REVOKED, "This host was revoked", format!("{host} was revoked or is not known here"))
         .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
 }
@@ -47,19 +39,32 @@ pub(super) async fn check_in(
     Extension(peer): Extension<PeerHost>,
     Body(check_in): Body<CheckIn>,
 ) -> Result<Json<CheckInReply>, Refusal> {
-    let host = known_peer(peer)?;
+    let host = peer.require()?;
+    check_digests(&check_in)?;
     let head = state.intake.seen(host).await?.ok_or_else(|| revoked(host))?;
-    if head.state == HostState::Retired {
-        return Err(revoked(host));
-    }
     let want = take(&state, host, &head, check_in).await?;
     Ok(Json(CheckInReply { want, next_seconds: state.settings.hosts.check_in_seconds, server_time: clock::now() }))
+}
+
+/// Without these a host without any inventory would count as one that reported.
+fn check_digests(check_in: &CheckIn) -> Result<(), Refusal> {
+    let digests = &check_in.digests;
+    for (section, digest) in [("facts", &digests.facts), ("packages", &digests.packages), ("services", &digests.services)] {
+        if digest.len() != 64 || !digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(too_much(&format!("digests.{section}"), "no sha-256 in lowercase hex"));
+        }
+    }
+    Ok(())
 }
 
 /// Takes what changed; returns what is still missing.
 async fn take(state: &AppState, host: HostId, head: &HostHead, check_in: CheckIn) -> Result<Vec<Section>, Refusal> {
     let mut want = Vec::new();
-    let mut changes = Changes { agent_version: bounded("agent_version", check_in.agent_version, 64)?, ..Changes::default() };
+    let mut changes = Changes::default();
+    let version = bounded("agent_version", check_in.agent_version, 64)?;
+    if head.agent_version != version {
+        changes.agent_version = Some(version);
+    }
     if head.facts_digest != check_in.digests.facts {
         match check_in.facts {
             Some(facts) => changes.facts = Some(facts_columns(facts, &check_in.digests.facts)?),
@@ -81,53 +86,73 @@ async fn take(state: &AppState, host: HostId, head: &HostHead, check_in: CheckIn
             None => want.push(Section::Services),
         }
     }
-    let reported = want.is_empty() && head.state != HostState::Managed;
-    if changes.any() || reported {
-        store(state, host, changes, reported).await?;
+    changes.reported = want.is_empty() && head.state != HostState::Managed;
+    if changes.any() {
+        keep(state, host, changes).await?;
     }
     Ok(want)
 }
 
 #[derive(Default)]
 struct Changes {
-    agent_version: String,
+    agent_version: Option<String>,
     facts: Option<HostFactsColumns>,
     packages: Option<(String, Vec<InstalledPackage>)>,
     services: Option<(String, String, i64)>,
+    /// Everything is there, and the host does not count as managed yet.
+    reported: bool,
 }
 
 impl Changes {
     fn any(&self) -> bool {
+        self.inventory() || self.reported || self.agent_version.is_some()
+    }
+
+    /// Whether anything of what findings rest on changed.
+    fn inventory(&self) -> bool {
         self.facts.is_some() || self.packages.is_some() || self.services.is_some()
+    }
+
+    fn write(&self, connection: &mut Connection, dictionary: &PackageDictionary, host: HostId, now: Timestamp) -> fettle_store::Result<Learned> {
+        let mut learned = Learned::default();
+        if let Some(version) = &self.agent_version {
+            host::host_set_agent_version(connection, host, version)?;
+        }
+        if let Some(facts) = &self.facts {
+            host::host_set_facts(connection, host, facts)?;
+        }
+        if let Some((digest, packages)) = &self.packages {
+            learned = inventory::package_set_put(connection, dictionary, digest, packages)?;
+            host::host_set_packages(connection, host, digest)?;
+        }
+        if let Some((digest, json, pending)) = &self.services {
+            host::host_set_services(connection, host, json, digest, *pending)?;
+        }
+        if self.inventory() {
+            host::host_mark_changed(connection, host, now)?;
+        }
+        if self.reported {
+            host::host_transition(connection, host, HostEvent::Report, "check-in", &[], now)?;
+        }
+        Ok(learned)
     }
 }
 
-async fn store(state: &AppState, host: HostId, changes: Changes, reported: bool) -> Result<(), Refusal> {
-    let (dictionary, now) = (state.packages.clone(), clock::now());
-    let changed = changes.any();
-    state
-        .store
-        .write(move |connection| {
-            if let Some(facts) = &changes.facts {
-                host::host_set_facts(connection, host, facts, &changes.agent_version)?;
+/// Writes it, and tells the steps that look at inventories.
+async fn keep(state: &AppState, host: HostId, changes: Changes) -> Result<(), Refusal> {
+    let (changes, now) = (Arc::new(changes), clock::now());
+    for left in (0..TRIES).rev() {
+        let (changes, dictionary) = (changes.clone(), state.packages.clone());
+        match state.store.write(move |connection| changes.write(connection, &dictionary, host, now)).await {
+            Ok(learned) => {
+                state.packages.remember(learned);
+                break;
             }
-            if let Some((digest, packages)) = &changes.packages {
-                inventory::package_set_put(connection, &dictionary, digest, packages)?;
-                host::host_set_packages(connection, host, digest)?;
-            }
-            if let Some((digest, json, pending)) = &changes.services {
-                host::host_set_services(connection, host, json, digest, *pending)?;
-            }
-            if changed {
-                host::host_mark_changed(connection, host, now)?;
-            }
-            if reported {
-                host::host_transition(connection, host, HostEvent::Report, "check-in", &[], now)?;
-            }
-            Ok(())
-        })
-        .await?;
-    if changed {
+            Err(StoreError::Conflict { .. }) if left > 0 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if changes.inventory() {
         state.nudges.gathering.notify_one();
         state.nudges.audit.notify_one();
     }
@@ -168,14 +193,15 @@ fn facts_columns(facts: HostFacts, digest: &str) -> Result<HostFactsColumns, Ref
     Ok(columns_of(&facts, json, digest))
 }
 
-/// Facts as the store keeps them.
+/// Facts as the store keeps them. Lists show the columns, so those are cut to what a list can show.
 pub(super) fn columns_of(facts: &HostFacts, json: String, digest: &str) -> HostFactsColumns {
-    let name = if facts.fqdn.is_empty() { &facts.name } else { &facts.fqdn };
+    let shown = |text: &str, longest: usize| text.chars().filter(|c| !c.is_control()).take(longest).collect::<String>();
+    let name = shown(if facts.fqdn.is_empty() { &facts.name } else { &facts.fqdn }, 253);
     HostFactsColumns {
-        name: name.chars().filter(|c| !c.is_control()).take(253).collect(),
-        os_id: facts.os.id.clone(),
-        os_codename: facts.os.codename.clone(),
-        os_name: facts.os.pretty_name.clone(),
+        name: if name.is_empty() { "unnamed".to_owned() } else { name },
+        os_id: shown(&facts.os.id, 64),
+        os_codename: shown(&facts.os.codename, 64),
+        os_name: shown(&facts.os.pretty_name, 200),
         reboot_pending: !facts.reboot_pending.is_empty(),
         json,
         digest: digest.to_owned(),
@@ -211,7 +237,7 @@ async fn packages(state: &AppState, report: PackagesReport, digest: &str) -> Res
                 })
                 .await?;
             let Some(base) = known else { return Ok(None) };
-            apply(base, &removed, added)
+            apply_difference(base, &removed, added)
         }
     };
     check_packages(&list)?;
@@ -222,15 +248,6 @@ async fn packages(state: &AppState, report: PackagesReport, digest: &str) -> Res
     Ok(Some(list))
 }
 
-fn apply(mut base: Vec<InstalledPackage>, removed: &[InstalledPackage], added: Vec<InstalledPackage>) -> Vec<InstalledPackage> {
-    let gone: std::collections::BTreeSet<&InstalledPackage> = removed.iter().collect();
-    base.retain(|package| !gone.contains(package));
-    base.extend(added);
-    base.sort();
-    base.dedup();
-    base
-}
-
 fn check_packages(packages: &[InstalledPackage]) -> Result<(), Refusal> {
     if packages.len() > PACKAGES {
         return Err(too_much("packages", &format!("{} packages; at most {PACKAGES} are taken", packages.len())));
@@ -238,13 +255,13 @@ fn check_packages(packages: &[InstalledPackage]) -> Result<(), Refusal> {
     for installed in packages {
         let package = &installed.package;
         let texts = [&package.name, &package.version, &package.architecture, &package.source, &package.source_version, &installed.origin];
-        if texts.iter().any(|text| text.len() > TEXT) {
-            let name: String = package.name.chars().take(80).collect();
-            return Err(too_much("packages", &format!("package `{name}` has a text longer than {TEXT} bytes")));
+        if texts.iter().any(|text| text.len() > TEXT || text.chars().any(char::is_control)) {
+            let name: String = package.name.chars().filter(|c| !c.is_control()).take(80).collect();
+            return Err(too_much("packages", &format!("package `{name}` has a text with control characters or longer than {TEXT} bytes")));
         }
     }
-    if !packages.is_sorted() {
-        return Err(too_much("packages", "the list is not sorted"));
+    if let Some([first, _]) = packages.array_windows::<2>().find(|[first, second]| first.package >= second.package) {
+        return Err(too_much("packages", &format!("the list is not sorted, or names `{}` twice in one version", first.package.name)));
     }
     Ok(())
 }

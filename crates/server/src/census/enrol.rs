@@ -2,10 +2,12 @@
 //! is taken in the same write that makes the host, so a refused enrolment costs nothing.
 
 use super::check_in::columns_of;
-use crate::api::Body;
+use crate::access::limit;
+use crate::extract::Body;
+use crate::listener::PeerAddress;
 use crate::problem::Refusal;
 use crate::{AppState, clock};
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::StatusCode;
 use base64::Engine as _;
@@ -22,20 +24,35 @@ const TOKEN: usize = 512;
 /// Longest signing request.
 const CSR: usize = 16 << 10;
 
-pub(super) async fn enrol(State(state): State<AppState>, Body(request): Body<EnrolRequest>) -> Result<Json<EnrolReply>, Refusal> {
-    let secret = secret_of(&state, &request.token)?;
+pub(super) async fn enrol(
+    State(state): State<AppState>,
+    Extension(address): Extension<PeerAddress>,
+    Body(request): Body<EnrolRequest>,
+) -> Result<Json<EnrolReply>, Refusal> {
+    limit::enrolment_begin(&state, address.0).await?;
+    let outcome = admit(&state, request).await;
+    if outcome.as_ref().is_err_and(|refusal| refusal.0.status == StatusCode::FORBIDDEN.as_u16()) {
+        tracing::info!(peer.address = %address.0, "refused an enrolment: its token is no good");
+        limit::enrolment_failed(&state, address.0).await?;
+    }
+    outcome.map(Json)
+}
+
+async fn admit(state: &AppState, request: EnrolRequest) -> Result<EnrolReply, Refusal> {
+    let secret = secret_of(state, &request.token)?;
+    let now = clock::now();
+    // Looked at first, so that who has no good token costs no signature; taken below.
+    let digest = secret.clone();
+    accept(state.store.read(move |connection| enrolment_token::enrolment_token_check(connection, &digest, now)).await?)?;
     if request.csr.len() > CSR {
         return Err(bad_request("csr", "longer than 16 KB"));
     }
     let host: HostId = clock::fresh();
-    let certificate = state
-        .identity
-        .issue_client_certificate(&request.csr, host)
-        .map_err(|error| bad_request("csr", &error.to_string()))?;
-    let now = clock::now();
+    let certificate =
+        state.identity.issue_client_certificate(&request.csr, host).map_err(|error| bad_request("csr", &error.to_string()))?;
     let json = serde_json::to_string(&request.facts).map_err(|error| bad_request("facts", &error.to_string()))?;
     let columns = columns_of(&request.facts, json, "");
-    let version: String = request.agent_version.chars().take(64).collect();
+    let version: String = request.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
     let taken = state
         .store
         .write(move |connection| {
@@ -56,14 +73,19 @@ pub(super) async fn enrol(State(state): State<AppState>, Body(request): Body<Enr
             Ok(taken)
         })
         .await?;
-    match taken {
-        TokenUse::Taken(..) => Ok(Json(EnrolReply {
-            host,
-            certificate,
-            authority: state.identity.authority_pem().to_owned(),
-            offer_keys: vec![state.identity.offer_key.public().to_base64()],
-            server_time: now,
-        })),
+    accept(taken)?;
+    Ok(EnrolReply {
+        host,
+        certificate,
+        authority: state.identity.authority_pem().to_owned(),
+        offer_keys: vec![state.identity.offer_key.public().to_base64()],
+        server_time: now,
+    })
+}
+
+fn accept(token: TokenUse) -> Result<(), Refusal> {
+    match token {
+        TokenUse::Taken(..) => Ok(()),
         TokenUse::Unknown => Err(unknown()),
         TokenUse::UsedUp => Err(refuse(problem::TOKEN_USED_UP, "The enrolment token has no uses left", "it was used as often as it may be, or taken back")),
         TokenUse::Expired => Err(refuse(problem::TOKEN_EXPIRED, "The enrolment token has expired", "its time is over")),

@@ -27,6 +27,8 @@ pub enum Fetched {
 
 /// A client with the system's certificate authorities.
 pub fn client() -> Result<reqwest::Client, String> {
+    // reqwest takes the provider of the process; a second installation changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(concat!("fettle/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(20))
@@ -34,7 +36,9 @@ pub fn client() -> Result<reqwest::Client, String> {
         .timeout(WHOLE)
         .redirect(reqwest::redirect::Policy::limited(5))
         .build()
-        .map_err(|error| format!("cannot set up the HTTP client: {}", chain(&error)))
+        .map_err(|error| {
+            format!("cannot set up the HTTP client: {} (are certificate authorities installed? on Debian: ca-certificates)", chain(&error))
+        })
 }
 
 /// Fetches `url` unless it is still what `etag` and `last_modified` name. `progress` is told bytes so far and in all.

@@ -27,7 +27,7 @@ struct Harvest {
 }
 
 /// Serves a request. Whatever happens is told in its progress.
-pub async fn serve(state: &AppState, client: &reqwest::Client, request: FeedRequest) {
+pub async fn serve(state: &AppState, client: &Result<reqwest::Client, String>, request: FeedRequest) {
     let names: Vec<FeedName> = state
         .feeds
         .iter()
@@ -49,10 +49,14 @@ pub async fn serve(state: &AppState, client: &reqwest::Client, request: FeedRequ
     state.nudges.gathering.notify_one();
 }
 
-async fn from_url(state: &AppState, client: &reqwest::Client, name: &FeedName, base: &str, board: &Board) {
+async fn from_url(state: &AppState, client: &Result<reqwest::Client, String>, name: &FeedName, base: &str, board: &Board) {
     let Some(index) = state.feeds.iter().position(|feed| feed.name() == *name) else { return };
     let Some(publisher) = state.feeds.get(index) else { return };
     let url = address(publisher.as_ref(), base);
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return settle(state, name, &url, Err(error.clone()), board).await,
+    };
     let wanted = name.clone();
     let known = state.store.read(move |connection| feed::feed_get(connection, &wanted)).await.ok().flatten();
     // A condition only makes sense against the very same source.

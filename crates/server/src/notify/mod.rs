@@ -18,17 +18,12 @@ const STALE: i64 = 120_000;
 
 /// Serves requests until the server ends.
 pub async fn run(state: AppState) {
-    let agent = match fetch::client() {
-        Ok(agent) => agent,
-        Err(error) => {
-            tracing::error!(feed.error = %error, "feeds cannot be fetched");
-            return;
-        }
-    };
+    // Without one, directories can still be read: the error is told where a URL is asked for.
+    let client = fetch::client();
     loop {
         match next(&state).await {
             Ok(Some(request)) => {
-                load::serve(&state, &agent, request).await;
+                load::serve(&state, &client, request).await;
                 continue;
             }
             Ok(None) => {}

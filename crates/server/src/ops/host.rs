@@ -15,7 +15,7 @@ use fettle_store::Connection;
 use fettle_store::systems::enrolment_token::{self, EnrolmentToken};
 use fettle_store::systems::finding::FindingFilter;
 use fettle_store::systems::host::{self, HostFilter, HostRecord};
-use fettle_store::systems::{audit, finding, group, inventory};
+use fettle_store::systems::{audit, finding, group, inventory, work};
 use fettle_wire::agent::{HostFacts, Service};
 use fettle_wire::api::finding::{Explanation, HistoryEntry, ReasonView};
 use fettle_wire::api::host::{
@@ -147,14 +147,14 @@ pub(crate) fn resolve(connection: &mut Connection, text: &str) -> fettle_store::
 /// One host, by id or unique name.
 pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDetail, OpsError> {
     actor.require(Permission::HostRead)?;
-    let (name, dictionary) = (host.to_owned(), state.packages.clone());
+    let name = host.to_owned();
     let (record, groups, packages, findings) = state
         .store
         .read(move |connection| {
             let id = resolve(connection, &name)?;
             let record = host::host_get(connection, id)?;
             let groups = group::group_names_of(connection, id)?;
-            let packages = inventory::host_packages(connection, &dictionary, id)?.len();
+            let packages = inventory::host_package_count(connection, id)?;
             Ok((record, groups, packages, level_counts(connection, id)?))
         })
         .await?;
@@ -178,7 +178,7 @@ pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDet
         read_only: facts.read_only,
         enrolled_at: record.enrolled_at.to_string(),
         services: services.into_iter().map(service_view).collect(),
-        packages: packages as u64,
+        packages,
         findings,
     })
 }
@@ -270,6 +270,8 @@ pub async fn revoke(state: &AppState, actor: &Actor, host: &str, reason: String)
             let reasons = [Reason::new("host.revoked", if reason.is_empty() { "revoked by a person".to_owned() } else { reason.clone() })];
             host::host_transition(connection, id, HostEvent::Retire, &actor.name, &reasons, now)?;
             audit::append(connection, now, &actor.record("host.revoke", id, serde_json::json!({ "reason": reason })))?;
+            // Other servers learn it by this mark, and end the long poll of the host.
+            work::work_touch(connection, id)?;
             Ok(id)
         })
         .await?;

@@ -8,10 +8,13 @@ use crate::{AppState, clock};
 use fettle_domain::advisory::{VulnId, VulnerabilityFacts};
 use fettle_domain::finding::{Priority, Verdict};
 use fettle_domain::host::Kernel;
-use fettle_domain::machine::{FindingEvent, HostState};
+use fettle_domain::machine::{FindingEvent, FindingState, HostState};
+use fettle_domain::package::InstalledPackage;
 use fettle_domain::reason::Reason;
 use fettle_domain::{HostId, Timestamp};
-use fettle_process::gathering::{AdvisoryIndex, ExistingFinding, FindingAction, HostPicture, decide_findings, evaluate_host};
+use fettle_process::gathering::{
+    AdvisoryIndex, ExistingFinding, FindingAction, HostPicture, decide_findings, present_on_host, source_of, sources_of, verdict_on,
+};
 use fettle_process::scheduling::prioritise;
 use fettle_store::patches::{advisory, feed, vulnerability};
 use fettle_store::systems::finding::{self, FindingRecord};
@@ -196,9 +199,9 @@ fn match_hosts(
 
 /// What is the same for all hosts with the same packages and kernel.
 struct Matched {
-    verdicts: Vec<Verdict>,
-    /// Source packages by binary package.
-    sources: HashMap<String, String>,
+    packages: Vec<InstalledPackage>,
+    present: Vec<Verdict>,
+    installed: BTreeSet<String>,
 }
 
 fn match_host(
@@ -216,16 +219,40 @@ fn match_host(
     let facts: HostFacts = serde_json::from_str(&record.facts).map_err(|_| corrupt("host.facts"))?;
     let services: Vec<Service> = serde_json::from_str(&record.services).map_err(|_| corrupt("host.services"))?;
     let matched = matched(connection, dictionary, knowledge, &record, &facts.kernel, remembered)?;
-    let outdated: BTreeSet<String> = services
+    let before = finding::finding_of_host(connection, id)?;
+    let picture = HostPicture { release: &record.os_codename, packages: &matched.packages, kernel: &facts.kernel };
+    let mut verdicts = matched.present.clone();
+    verdicts.extend(absent(knowledge, picture, &before, &matched.present));
+    let outdated = outdated_sources(&services, &matched.packages);
+    let steps = decide(knowledge, before, &verdicts, &matched.installed, &outdated);
+    Ok(Outcome { mark: record.inventory_mark, steps })
+}
+
+/// The verdicts on what was present before and is not any more: the proof, or the new doubt.
+fn absent(knowledge: &Knowledge, picture: HostPicture<'_>, before: &[FindingRecord], present: &[Verdict]) -> Vec<Verdict> {
+    let present: HashSet<(&str, &VulnId)> = present.iter().map(|verdict| (verdict.source.as_str(), &verdict.vulnerability)).collect();
+    before
+        .iter()
+        .filter(|record| !matches!(record.state, FindingState::Verified | FindingState::NotAffected))
+        .filter(|record| !present.contains(&(record.source.as_str(), &record.vulnerability)))
+        .filter_map(|record| verdict_on(&knowledge.index, picture, &record.source, &record.vulnerability))
+        .collect()
+}
+
+/// Source packages whose replaced files a running service still uses.
+fn outdated_sources(services: &[Service], packages: &[InstalledPackage]) -> BTreeSet<String> {
+    let binaries: HashSet<&str> = services
         .iter()
         .filter(|service| service.restart_pending)
-        .flat_map(|service| service.outdated_packages.iter().chain(std::iter::once(&service.package)))
-        .filter_map(|binary| matched.sources.get(binary).cloned())
+        .flat_map(|service| match service.outdated_packages.as_slice() {
+            // An agent that cannot tell whose files they are: then the service's own package.
+            [] => std::slice::from_ref(&service.package),
+            outdated => outdated,
+        })
+        .map(String::as_str)
         .collect();
-    let installed: BTreeSet<String> = matched.sources.values().cloned().collect();
-    let before = finding::finding_of_host(connection, id)?;
-    let steps = decide(knowledge, before, &matched.verdicts, &installed, &outdated);
-    Ok(Outcome { mark: record.inventory_mark, steps })
+    let concerned = packages.iter().filter(|installed| binaries.contains(installed.package.name.as_str()));
+    concerned.map(|installed| source_of(&installed.package).0.to_owned()).collect()
 }
 
 fn matched(
@@ -251,10 +278,9 @@ fn matched(
     }
     let packages = inventory::package_set_get(connection, dictionary, &record.packages_digest)?;
     let picture = HostPicture { release: &record.os_codename, packages: &packages, kernel };
-    let matched = Arc::new(Matched {
-        verdicts: evaluate_host(&knowledge.index, picture),
-        sources: packages.iter().map(|installed| (installed.package.name.clone(), installed.package.source.clone())).collect(),
-    });
+    let present = present_on_host(&knowledge.index, picture);
+    let installed = sources_of(&packages).into_iter().map(str::to_owned).collect();
+    let matched = Arc::new(Matched { packages, present, installed });
     remembered.insert(key, matched.clone());
     Ok(matched)
 }

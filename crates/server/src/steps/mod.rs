@@ -3,5 +3,8 @@
 //!
 //! Absent on purpose: decisions (they are in `process`), the network, components.
 
+pub mod audit;
+pub mod change;
 pub mod gathering;
+pub mod installation;
 pub mod silence;

@@ -1,6 +1,6 @@
 //! Enrolment tokens: how a machine becomes a host. The secret is never stored, only its sha-256.
 
-use crate::{Connection, Result, Value};
+use crate::{Connection, Result};
 use fettle_domain::{EnrolmentTokenId, GroupId, Timestamp};
 
 /// A token as it stands.
@@ -53,20 +53,27 @@ pub fn enrolment_token_create(connection: &mut Connection, token: &EnrolmentToke
 
 /// Takes one use of the token with this digest. Looking up by digest leaks nothing of the secret.
 pub fn enrolment_token_use(connection: &mut Connection, secret_digest: &[u8], now: Timestamp) -> Result<TokenUse> {
-    let digest: Value = secret_digest.into();
     let taken = connection.query_one(
         "UPDATE enrolment_token SET uses_left = uses_left - 1 WHERE secret_digest = ?1 AND uses_left > 0 AND expires_at > ?2
          RETURNING id, group_id",
-        &[digest.clone(), now.into()],
+        &[secret_digest.into(), now.into()],
     )?;
-    if let Some(row) = taken {
-        return Ok(TokenUse::Taken(row.id(0)?, row.id_or_null(1)?));
+    match taken {
+        Some(row) => Ok(TokenUse::Taken(row.id(0)?, row.id_or_null(1)?)),
+        None => enrolment_token_check(connection, secret_digest, now),
     }
-    match connection.query_one("SELECT expires_at FROM enrolment_token WHERE secret_digest = ?1", &[digest])? {
-        None => Ok(TokenUse::Unknown),
-        Some(row) if row.time(0)? <= now => Ok(TokenUse::Expired),
-        Some(_) => Ok(TokenUse::UsedUp),
-    }
+}
+
+/// What would come of using it, without using it.
+pub fn enrolment_token_check(connection: &mut Connection, secret_digest: &[u8], now: Timestamp) -> Result<TokenUse> {
+    let row = connection
+        .query_one("SELECT id, group_id, uses_left, expires_at FROM enrolment_token WHERE secret_digest = ?1", &[secret_digest.into()])?;
+    Ok(match row {
+        None => TokenUse::Unknown,
+        Some(row) if row.time(3)? <= now => TokenUse::Expired,
+        Some(row) if row.int(2)? <= 0 => TokenUse::UsedUp,
+        Some(row) => TokenUse::Taken(row.id(0)?, row.id_or_null(1)?),
+    })
 }
 
 /// Tokens that still work, newest first.

@@ -243,7 +243,7 @@ pub fn finding_hosts_of_vulnerability(connection: &mut Connection, vulnerability
         "SELECT COUNT(DISTINCT host) FROM finding WHERE vulnerability = ?1 AND state IN ('open', 'planned', 'remediated', 'mitigated', 'accepted')",
         &[(&vulnerability.0).into()],
     )?;
-    Ok(row.map_or(Ok(0), |row| row.int(0)).map(|count| u64::try_from(count).unwrap_or(0))?)
+    row.map_or(Ok(0), |row| row.int(0)).map(|count| u64::try_from(count).unwrap_or(0))
 }
 
 /// Counts of all findings by kind; kept as they change.

@@ -1,5 +1,6 @@
 //! Hosts: who they are, where they stand, when they last spoke.
 
+use super::inventory::{digest_text, digest_value};
 use crate::patches::advisory::numbered_rows;
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::machine::{HostEvent, HostState, Machine};
@@ -63,10 +64,10 @@ fn read(row: &Row) -> Result<HostRecord> {
         reboot_pending: row.bool(8)?,
         restart_pending: row.int(9)?,
         facts: row.text(10)?.to_owned(),
-        facts_digest: row.text(11)?.to_owned(),
+        facts_digest: digest_text(row, 11)?,
         services: row.text(12)?.to_owned(),
-        services_digest: row.text(13)?.to_owned(),
-        packages_digest: row.text(14)?.to_owned(),
+        services_digest: digest_text(row, 13)?,
+        packages_digest: digest_text(row, 14)?,
         inventory_mark: row.int(15)?,
         enrolled_at: row.time(16)?,
         last_seen: row.time(17)?,
@@ -102,7 +103,7 @@ pub fn host_create(
 ) -> Result<()> {
     connection.execute(
         &format!(
-            "INSERT INTO host ({COLUMNS}, offer_sequence) VALUES (?1, ?2, 'enrolling', 1, ?3, ?4, ?5, ?6, ?7, 0, ?8, '', '[]', '', '', 0, ?9, ?9, 0)"
+            "INSERT INTO host ({COLUMNS}, offer_sequence) VALUES (?1, ?2, 'enrolling', 1, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?10, '[]', ?10, ?10, 0, ?9, ?9, 0)"
         ),
         &[
             id.into(),
@@ -114,6 +115,7 @@ pub fn host_create(
             facts.reboot_pending.into(),
             (&facts.json).into(),
             now.into(),
+            Value::Blob(Vec::new()),
         ],
     )?;
     count(connection, HostState::Enrolling, 1)?;
@@ -273,6 +275,8 @@ pub fn host_events(connection: &mut Connection, id: HostId) -> Result<Vec<HostHi
 /// What a check-in is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostHead {
+    /// Agent version.
+    pub agent_version: String,
     /// Where the host stands.
     pub state: HostState,
     /// Digest of the facts.
@@ -283,36 +287,42 @@ pub struct HostHead {
     pub packages_digest: String,
 }
 
+/// Hosts in one statement of [`host_seen`].
+const SEEN: usize = 256;
+
 /// Notes that hosts spoke, one statement for many, and returns what each check-in is compared with.
-/// Unknown hosts are missing in the answer.
+/// Unknown and revoked hosts are missing in the answer.
 pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> Result<HashMap<HostId, HostHead>> {
-    let mut heads = HashMap::new();
-    for chunk in hosts.chunks(400) {
-        let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * 2);
-        for (host, at) in chunk {
-            values.extend([host.into(), (*at).into()]);
-        }
+    let mut heads = HashMap::with_capacity(hosts.len());
+    for chunk in hosts.chunks(SEEN) {
+        let Some(last) = chunk.last() else { continue };
+        // Padded with repetitions, so that there are nine texts of this statement and not 256.
+        let padded = chunk.len().next_power_of_two();
+        let values: Vec<Value> =
+            chunk.iter().chain(std::iter::repeat(last)).take(padded).flat_map(|(host, at)| [host.into(), (*at).into()]).collect();
         let rows = match connection.dialect() {
-            crate::Dialect::Sqlite => numbered_rows(chunk.len(), 2, "", 1),
+            crate::Dialect::Sqlite => numbered_rows(padded, 2, "", 1),
             // Without types a VALUES list of parameters is text to PostgreSQL.
-            crate::Dialect::Postgres => (0..chunk.len())
+            crate::Dialect::Postgres => (0..padded)
                 .map(|row| format!("(CAST(?{} AS BYTEA), CAST(?{} AS BIGINT))", row * 2 + 1, row * 2 + 2))
                 .collect::<Vec<_>>()
                 .join(", "),
         };
         let found = connection.query(
             &format!(
-                "WITH seen (id, at) AS (VALUES {rows}) UPDATE host SET last_seen = seen.at FROM seen WHERE host.id = seen.id
-                 RETURNING host.id, host.state, host.facts_digest, host.services_digest, host.packages_digest"
+                "WITH seen (id, at) AS (VALUES {rows}) UPDATE host SET last_seen = seen.at FROM seen
+                 WHERE host.id = seen.id AND host.state <> 'retired'
+                 RETURNING host.id, host.state, host.facts_digest, host.services_digest, host.packages_digest, host.agent_version"
             ),
             &values,
         )?;
         for row in &found {
             let head = HostHead {
                 state: HostState::parse(row.text(1)?).ok_or_else(|| StoreError::Corrupt { what: "host.state".into() })?,
-                facts_digest: row.text(2)?.to_owned(),
-                services_digest: row.text(3)?.to_owned(),
-                packages_digest: row.text(4)?.to_owned(),
+                facts_digest: digest_text(row, 2)?,
+                services_digest: digest_text(row, 3)?,
+                packages_digest: digest_text(row, 4)?,
+                agent_version: row.text(5)?.to_owned(),
             };
             heads.insert(row.id(0)?, head);
         }
@@ -320,10 +330,16 @@ pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> 
     Ok(heads)
 }
 
+/// Notes the agent's version.
+pub fn host_set_agent_version(connection: &mut Connection, id: HostId, version: &str) -> Result<()> {
+    connection.execute("UPDATE host SET agent_version = ?2 WHERE id = ?1", &[id.into(), version.into()])?;
+    Ok(())
+}
+
 /// Replaces the facts.
-pub fn host_set_facts(connection: &mut Connection, id: HostId, facts: &HostFactsColumns, agent_version: &str) -> Result<()> {
+pub fn host_set_facts(connection: &mut Connection, id: HostId, facts: &HostFactsColumns) -> Result<()> {
     connection.execute(
-        "UPDATE host SET name = ?2, os_id = ?3, os_codename = ?4, os_name = ?5, reboot_pending = ?6, facts = ?7, facts_digest = ?8, agent_version = ?9 WHERE id = ?1",
+        "UPDATE host SET name = ?2, os_id = ?3, os_codename = ?4, os_name = ?5, reboot_pending = ?6, facts = ?7, facts_digest = ?8 WHERE id = ?1",
         &[
             id.into(),
             (&facts.name).into(),
@@ -332,8 +348,7 @@ pub fn host_set_facts(connection: &mut Connection, id: HostId, facts: &HostFacts
             (&facts.os_name).into(),
             facts.reboot_pending.into(),
             (&facts.json).into(),
-            (&facts.digest).into(),
-            agent_version.into(),
+            digest_value(&facts.digest)?,
         ],
     )?;
     Ok(())
@@ -343,14 +358,14 @@ pub fn host_set_facts(connection: &mut Connection, id: HostId, facts: &HostFacts
 pub fn host_set_services(connection: &mut Connection, id: HostId, json: &str, digest: &str, restart_pending: i64) -> Result<()> {
     connection.execute(
         "UPDATE host SET services = ?2, services_digest = ?3, restart_pending = ?4 WHERE id = ?1",
-        &[id.into(), json.into(), digest.into(), restart_pending.into()],
+        &[id.into(), json.into(), digest_value(digest)?, restart_pending.into()],
     )?;
     Ok(())
 }
 
 /// Names the package set a host has.
 pub fn host_set_packages(connection: &mut Connection, id: HostId, digest: &str) -> Result<()> {
-    connection.execute("UPDATE host SET packages_digest = ?2 WHERE id = ?1", &[id.into(), digest.into()])?;
+    connection.execute("UPDATE host SET packages_digest = ?2 WHERE id = ?1", &[id.into(), digest_value(digest)?])?;
     Ok(())
 }
 
@@ -378,14 +393,14 @@ pub fn host_mark_stale(
 ) -> Result<Option<HostId>> {
     let after: Value = after.map_or_else(|| Value::Blob(Vec::new()), Value::from);
     let rows = connection.query(
-        "SELECT id FROM host WHERE id > ?1 AND packages_digest <> '' ORDER BY id LIMIT ?2",
+        "SELECT id FROM host WHERE id > ?1 AND LENGTH(packages_digest) > 0 ORDER BY id LIMIT ?2",
         &[after.clone(), limit.into()],
     )?;
     let Some(last) = rows.last() else { return Ok(None) };
     let last: HostId = last.id(0)?;
     connection.execute(
         "INSERT INTO host_changed (host, mark)
-         SELECT id, inventory_mark FROM host WHERE id > ?1 AND id <= ?2 AND packages_digest <> '' AND NOT EXISTS (
+         SELECT id, inventory_mark FROM host WHERE id > ?1 AND id <= ?2 AND LENGTH(packages_digest) > 0 AND NOT EXISTS (
            SELECT 1 FROM host_evaluation e WHERE e.host = host.id AND e.feed_generation = ?3)
          ON CONFLICT (host) DO UPDATE SET mark = excluded.mark",
         &[after, last.into(), feed_generation.into()],

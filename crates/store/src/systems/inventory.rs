@@ -1,196 +1,140 @@
 //! Inventories of packages: content-addressed sets over a dictionary of unique package versions.
 //! Hosts with the same packages share one row, whatever their number.
 
-use crate::patches::advisory::numbered_rows;
-use crate::{Connection, Result, StoreError, Value};
-use fettle_domain::HostId;
-use fettle_domain::package::{Ecosystem, InstallState, InstalledPackage, PackageVersion};
+use super::package_dictionary::Learned;
+use crate::{Connection, Result, Row, StoreError, Value};
+use fettle_domain::package::{InstallState, InstalledPackage};
+use fettle_domain::{HostId, Timestamp};
 use roaring::RoaringBitmap;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// Entries of the dictionary that are remembered; a fleet of one release has some ten thousand.
-const REMEMBERED: usize = 2_000_000;
-/// Rows in one statement.
-const ROWS: usize = 150;
+pub use super::package_dictionary::PackageDictionary;
 
-/// The dictionary in memory, so that intake rarely asks the database. Entries are never changed or
-/// removed, so what is remembered stays true.
-#[derive(Default)]
-pub struct PackageDictionary(Mutex<Remembered>);
-
-#[derive(Default)]
-struct Remembered {
-    by_version: HashMap<Arc<PackageVersion>, u32>,
-    by_id: HashMap<u32, Arc<PackageVersion>>,
+/// A digest as the database keeps it: 32 bytes instead of 64 characters of hex; none when empty.
+pub(super) fn digest_value(hex: &str) -> Result<Value> {
+    let refused = || StoreError::Refused { cause: format!("`{}` is no sha-256 digest", hex.chars().take(80).collect::<String>()) };
+    if hex.is_empty() {
+        return Ok(Value::Blob(Vec::new()));
+    }
+    if hex.len() != 64 || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(refused());
+    }
+    let bytes = (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()));
+    bytes.collect::<Option<Vec<u8>>>().map(Value::Blob).ok_or_else(refused)
 }
 
-impl Remembered {
-    fn learn(&mut self, id: u32, package: PackageVersion) {
-        if self.by_id.len() >= REMEMBERED {
-            *self = Self::default();
-        }
-        let package = Arc::new(package);
-        self.by_version.insert(package.clone(), id);
-        self.by_id.insert(id, package);
+/// The same back as lowercase hex.
+pub(super) fn digest_text(row: &Row, column: usize) -> Result<String> {
+    use std::fmt::Write as _;
+    let bytes = row.blob(column)?;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
     }
+    Ok(text)
 }
 
-/// What departs from the ordinary (automatic, of the set's usual origin, complete, not held).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-struct Marks {
-    /// The usual origin.
-    #[serde(rename = "o")]
-    origin: String,
-    /// Other origins, with the packages that have them.
-    #[serde(rename = "p", default, skip_serializing_if = "BTreeMap::is_empty")]
-    origins: BTreeMap<String, Vec<u32>>,
-    /// Installed by hand.
-    #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
-    manual: Vec<u32>,
-    /// Held back.
-    #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
-    held: Vec<u32>,
-    /// Not completely installed.
-    #[serde(rename = "s", default, skip_serializing_if = "BTreeMap::is_empty")]
-    states: BTreeMap<u32, InstallState>,
-}
-
-impl PackageDictionary {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ids of these package versions; new ones are added.
-    fn ids(&self, connection: &mut Connection, packages: &[InstalledPackage]) -> Result<Vec<u32>> {
-        let missing: Vec<PackageVersion> = {
-            let remembered = self.lock();
-            packages
-                .iter()
-                .filter(|installed| !remembered.by_version.contains_key(&installed.package))
-                .map(|installed| installed.package.clone())
-                .collect()
-        };
-        for chunk in missing.chunks(ROWS) {
-            self.add(connection, chunk)?;
-        }
-        let remembered = self.lock();
-        packages
-            .iter()
-            .map(|installed| {
-                remembered.by_version.get(&installed.package).copied().ok_or_else(|| StoreError::Corrupt {
-                    what: format!("dictionary entry of {}", installed.package.name),
-                })
-            })
-            .collect()
-    }
-
-    fn add(&self, connection: &mut Connection, packages: &[PackageVersion]) -> Result<()> {
-        let mut values: Vec<Value> = Vec::with_capacity(packages.len() * 6);
-        for package in packages {
-            values.extend([
-                package.ecosystem.as_str().into(),
-                (&package.name).into(),
-                (&package.version).into(),
-                (&package.architecture).into(),
-                (&package.source).into(),
-                (&package.source_version).into(),
-            ]);
-        }
-        const KEY: &str = "ecosystem, name, version, architecture, source, source_version";
-        let rows = numbered_rows(packages.len(), 6, "", 1);
-        // ON CONFLICT with an update of nothing returns the id of old rows too, on both databases.
-        let found = connection.query(
-            &format!("INSERT INTO package_version ({KEY}) VALUES {rows} ON CONFLICT ({KEY}) DO UPDATE SET name = excluded.name RETURNING id, {KEY}"),
-            &values,
-        )?;
-        let mut remembered = self.lock();
-        for row in &found {
-            let (id, package) = read_version(row)?;
-            remembered.learn(id, package);
-        }
-        Ok(())
-    }
-
-    /// Package versions of these ids.
-    fn versions(&self, connection: &mut Connection, ids: &RoaringBitmap) -> Result<Vec<(u32, Arc<PackageVersion>)>> {
-        let missing: Vec<u32> = {
-            let remembered = self.lock();
-            ids.iter().filter(|id| !remembered.by_id.contains_key(id)).collect()
-        };
-        for chunk in missing.chunks(500) {
-            let marks: Vec<String> = (1..=chunk.len()).map(|number| format!("?{number}")).collect();
-            let values: Vec<Value> = chunk.iter().map(|id| Value::from(*id)).collect();
-            let rows = connection.query(
-                &format!(
-                    "SELECT id, ecosystem, name, version, architecture, source, source_version FROM package_version WHERE id IN ({})",
-                    marks.join(", ")
-                ),
-                &values,
-            )?;
-            let mut remembered = self.lock();
-            for row in &rows {
-                let (id, package) = read_version(row)?;
-                remembered.learn(id, package);
-            }
-        }
-        let remembered = self.lock();
-        ids.iter()
-            .map(|id| {
-                remembered
-                    .by_id
-                    .get(&id)
-                    .map(|package| (id, package.clone()))
-                    .ok_or_else(|| StoreError::Corrupt { what: format!("package_version {id} is missing") })
-            })
-            .collect()
-    }
-}
-
-fn read_version(row: &crate::Row) -> Result<(u32, PackageVersion)> {
-    let corrupt = |what: &str| StoreError::Corrupt { what: format!("package_version.{what}") };
-    let package = PackageVersion {
-        ecosystem: Ecosystem::parse(row.text(1)?).ok_or_else(|| corrupt("ecosystem"))?,
-        name: row.text(2)?.to_owned(),
-        version: row.text(3)?.to_owned(),
-        architecture: row.text(4)?.to_owned(),
-        source: row.text(5)?.to_owned(),
-        source_version: row.text(6)?.to_owned(),
-    };
-    Ok((u32::try_from(row.int(0)?).map_err(|_| corrupt("id"))?, package))
-}
-
-/// Whether a set is known.
+/// Whether a set is known. What is no digest is not.
 pub fn package_set_exists(connection: &mut Connection, digest: &str) -> Result<bool> {
-    Ok(connection.query_one("SELECT 1 FROM package_set WHERE digest = ?1", &[digest.into()])?.is_some())
+    let Ok(digest) = digest_value(digest) else { return Ok(false) };
+    Ok(connection.query_one("SELECT 1 FROM package_set WHERE digest = ?1", &[digest])?.is_some())
 }
 
-/// Keeps a set under its digest; again is fine. `packages` is sorted, `digest` was verified by the caller.
+/// Keeps a set under its digest; again is fine. `packages` is sorted and names no package version
+/// twice, `digest` was verified by the caller. What it learned is remembered after the commit.
 pub fn package_set_put(
     connection: &mut Connection,
     dictionary: &PackageDictionary,
     digest: &str,
     packages: &[InstalledPackage],
-) -> Result<()> {
+) -> Result<Learned> {
     if package_set_exists(connection, digest)? {
-        return Ok(());
+        // It may be about to be swept: it is wanted again.
+        connection.execute("UPDATE package_set SET unused_since = 0 WHERE digest = ?1 AND unused_since <> 0", &[digest_value(digest)?])?;
+        return Ok(Learned::default());
     }
-    let ids = dictionary.ids(connection, packages)?;
+    let (ids, learned) = dictionary.ids(connection, packages.iter().map(|installed| &installed.package))?;
     let mut members: RoaringBitmap = ids.iter().copied().collect();
     members.optimize();
-    let mut bytes = Vec::with_capacity(members.serialized_size());
-    members
-        .serialize_into(&mut bytes)
-        .map_err(|error| StoreError::Refused { cause: format!("cannot write a set: {error}") })?;
-    let marks = serde_json::to_string(&marks_of(packages, &ids))
-        .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })?;
     let number = i64::try_from(packages.len()).unwrap_or(i64::MAX);
+    if members.len() != packages.len() as u64 {
+        return Err(StoreError::Refused { cause: "a package set names one package version twice".into() });
+    }
     connection.execute(
-        "INSERT INTO package_set (digest, packages, members, marks) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) DO NOTHING",
-        &[digest.into(), number.into(), bytes.into(), marks.into()],
+        "INSERT INTO package_set (digest, packages, members, marks, unused_since) VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT (digest) DO NOTHING",
+        &[digest_value(digest)?, number.into(), bytes_of(&members)?.into(), marks_of(packages, &ids).to_bytes()?.into()],
     )?;
-    Ok(())
+    Ok(learned)
+}
+
+fn bytes_of(set: &RoaringBitmap) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(set.serialized_size());
+    set.serialize_into(&mut bytes).map_err(|error| StoreError::Refused { cause: format!("cannot write a set: {error}") })?;
+    Ok(bytes)
+}
+
+/// What departs from the ordinary (automatic, of the set's usual origin, complete, not held): sets
+/// of members by what they have in common. Most members depart in nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Marks(BTreeMap<String, RoaringBitmap>);
+
+/// Not installed as a mere dependency.
+const MANUAL: &str = "manual";
+/// Held back by the administrator.
+const HELD: &str = "held";
+/// `usual:` and the usual origin, of an empty set.
+const USUAL: &str = "usual:";
+/// `origin:` and another origin.
+const ORIGIN: &str = "origin:";
+/// `state:` and a state that is not complete.
+const STATE: &str = "state:";
+
+impl Marks {
+    fn note(&mut self, label: String, id: u32) {
+        self.0.entry(label).or_default().insert(id);
+    }
+
+    /// Label and set, each after its length.
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for (label, set) in &self.0 {
+            let mut set = set.clone();
+            set.optimize();
+            for part in [label.as_bytes(), &bytes_of(&set)?] {
+                let length = u32::try_from(part.len()).map_err(|_| StoreError::Refused { cause: "a mark is too long".into() })?;
+                bytes.extend(length.to_le_bytes());
+                bytes.extend(part);
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let mut marks = Self::default();
+        while !bytes.is_empty() {
+            let label = std::str::from_utf8(take_part(&mut bytes)?).ok()?;
+            let set = RoaringBitmap::deserialize_from(take_part(&mut bytes)?).ok()?;
+            marks.0.insert(label.to_owned(), set);
+        }
+        Some(marks)
+    }
+
+    fn set(&self, label: &str) -> RoaringBitmap {
+        self.0.get(label).cloned().unwrap_or_default()
+    }
+
+    /// Sets whose label begins so, with the rest of the label.
+    fn labelled<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a RoaringBitmap)> {
+        self.0.iter().filter_map(move |(label, set)| label.strip_prefix(prefix).map(|rest| (rest, set)))
+    }
+}
+
+fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (part, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    *bytes = rest;
+    Some(part)
 }
 
 fn marks_of(packages: &[InstalledPackage], ids: &[u32]) -> Marks {
@@ -199,22 +143,37 @@ fn marks_of(packages: &[InstalledPackage], ids: &[u32]) -> Marks {
         *numbers.entry(&installed.origin).or_default() += 1;
     }
     let usual = numbers.into_iter().max_by(|a, b| (a.1, a.0).cmp(&(b.1, b.0))).map_or("", |(origin, _)| origin);
-    let mut marks = Marks { origin: usual.to_owned(), ..Marks::default() };
+    let mut marks = Marks::default();
+    marks.0.insert(format!("{USUAL}{usual}"), RoaringBitmap::new());
     for (installed, id) in packages.iter().zip(ids) {
         if installed.origin != usual {
-            marks.origins.entry(installed.origin.clone()).or_default().push(*id);
+            marks.note(format!("{ORIGIN}{}", installed.origin), *id);
         }
         if !installed.automatic {
-            marks.manual.push(*id);
+            marks.note(MANUAL.to_owned(), *id);
         }
         if installed.held {
-            marks.held.push(*id);
+            marks.note(HELD.to_owned(), *id);
         }
         if installed.state != InstallState::Installed {
-            marks.states.insert(*id, installed.state);
+            marks.note(format!("{STATE}{}", state_str(installed.state)), *id);
         }
     }
     marks
+}
+
+fn state_str(state: InstallState) -> &'static str {
+    match state {
+        InstallState::Installed => "installed",
+        InstallState::Unpacked => "unpacked",
+        InstallState::HalfConfigured => "half-configured",
+        InstallState::HalfInstalled => "half-installed",
+    }
+}
+
+fn parse_state(text: &str) -> Option<InstallState> {
+    use InstallState as S;
+    [S::Installed, S::Unpacked, S::HalfConfigured, S::HalfInstalled].into_iter().find(|state| state_str(*state) == text)
 }
 
 /// The packages of a set, sorted as the agent had them.
@@ -224,27 +183,29 @@ pub fn package_set_get(
     digest: &str,
 ) -> Result<Vec<InstalledPackage>> {
     let row = connection
-        .query_one("SELECT members, marks FROM package_set WHERE digest = ?1", &[digest.into()])?
+        .query_one("SELECT members, marks FROM package_set WHERE digest = ?1", &[digest_value(digest)?])?
         .ok_or_else(|| StoreError::not_found(format!("package set {digest}")))?;
     let corrupt = |what: &str| StoreError::Corrupt { what: format!("package_set.{what}") };
     let members = RoaringBitmap::deserialize_from(row.blob(0)?).map_err(|_| corrupt("members"))?;
-    let marks: Marks = serde_json::from_str(row.text(1)?).map_err(|_| corrupt("marks"))?;
-    let origins: HashMap<u32, &String> =
-        marks.origins.iter().flat_map(|(origin, ids)| ids.iter().map(move |id| (*id, origin))).collect();
-    let manual: RoaringBitmap = marks.manual.iter().copied().collect();
-    let held: RoaringBitmap = marks.held.iter().copied().collect();
+    let marks = Marks::from_bytes(row.blob(1)?).ok_or_else(|| corrupt("marks"))?;
+    let usual = marks.labelled(USUAL).next().map_or("", |(origin, _)| origin);
+    let (manual, held) = (marks.set(MANUAL), marks.set(HELD));
     let mut packages: Vec<InstalledPackage> = dictionary
         .versions(connection, &members)?
         .into_iter()
-        .map(|(id, package)| InstalledPackage {
-            package: (*package).clone(),
-            origin: origins.get(&id).copied().unwrap_or(&marks.origin).clone(),
-            held: held.contains(id),
-            automatic: !manual.contains(id),
-            state: marks.states.get(&id).copied().unwrap_or_default(),
+        .map(|(id, package)| {
+            let origin = marks.labelled(ORIGIN).find(|(_, set)| set.contains(id)).map_or(usual, |(origin, _)| origin);
+            let state = marks.labelled(STATE).find(|(_, set)| set.contains(id)).and_then(|(state, _)| parse_state(state));
+            InstalledPackage {
+                package: (*package).clone(),
+                origin: origin.to_owned(),
+                held: held.contains(id),
+                automatic: !manual.contains(id),
+                state: state.unwrap_or_default(),
+            }
         })
         .collect();
-    packages.sort();
+    packages.sort_unstable();
     Ok(packages)
 }
 
@@ -257,17 +218,81 @@ pub fn host_packages(
     let row = connection
         .query_one("SELECT packages_digest FROM host WHERE id = ?1", &[host.into()])?
         .ok_or_else(|| StoreError::not_found(host))?;
-    match row.text(0)? {
+    match digest_text(&row, 0)?.as_str() {
         "" => Ok(Vec::new()),
-        digest => package_set_get(connection, dictionary, &digest.to_owned()),
+        digest => package_set_get(connection, dictionary, digest),
     }
 }
 
-/// Removes sets that no host has any more, at most `limit`. Returns how many.
-pub fn package_set_sweep(connection: &mut Connection, limit: u32) -> Result<u64> {
-    connection.execute(
-        "DELETE FROM package_set WHERE digest IN (
-           SELECT s.digest FROM package_set s WHERE NOT EXISTS (SELECT 1 FROM host h WHERE h.packages_digest = s.digest) LIMIT ?1)",
-        &[limit.into()],
-    )
+/// How many packages a host has, without reading them.
+pub fn host_package_count(connection: &mut Connection, host: HostId) -> Result<u64> {
+    let row = connection.query_one(
+        "SELECT s.packages FROM host h JOIN package_set s ON s.digest = h.packages_digest WHERE h.id = ?1",
+        &[host.into()],
+    )?;
+    row.map_or(Ok(0), |row| row.int(0)).map(|number| u64::try_from(number).unwrap_or(0))
+}
+
+/// How far a sweep went: pass it on to the next step; the start is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sweep {
+    after: Vec<u8>,
+    /// Sets removed so far.
+    pub removed: u64,
+}
+
+/// One bounded step through the sets, `rows` of them: those that no host has any more are noted, and
+/// removed when they were noted before `noted_before`. In between a host may come back to its set,
+/// also by the write of another server that is not yet committed. Whether the end was reached.
+pub fn package_set_sweep(
+    connection: &mut Connection,
+    sweep: &mut Sweep,
+    rows: u32,
+    now: Timestamp,
+    noted_before: Timestamp,
+) -> Result<bool> {
+    let step = connection
+        .query("SELECT digest FROM package_set WHERE digest > ?1 ORDER BY digest LIMIT ?2", &[sweep.after.as_slice().into(), rows.into()])?;
+    let Some(last) = step.last() else { return Ok(true) };
+    let (first, last, full) = (sweep.after.clone(), last.blob(0)?.to_vec(), step.len() == rows as usize);
+    const UNUSED: &str = "digest > ?1 AND digest <= ?2 AND NOT EXISTS (SELECT 1 FROM host h WHERE h.packages_digest = package_set.digest)";
+    let range: [Value; 2] = [first.into(), last.as_slice().into()];
+    let [from, to] = range.clone();
+    sweep.removed += connection.execute(
+        &format!("DELETE FROM package_set WHERE {UNUSED} AND unused_since > 0 AND unused_since < ?3"),
+        &[from, to, noted_before.into()],
+    )?;
+    let [from, to] = range;
+    connection.execute(&format!("UPDATE package_set SET unused_since = ?3 WHERE {UNUSED} AND unused_since = 0"), &[from, to, now.into()])?;
+    sweep.after = last;
+    Ok(!full)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_read_back_and_refuse_what_is_cut() {
+        let mut marks = Marks::default();
+        marks.note(MANUAL.into(), 7);
+        marks.note(format!("{ORIGIN}Debian:bookworm-security"), 70_000);
+        marks.0.insert(format!("{USUAL}Debian:bookworm"), RoaringBitmap::new());
+        let bytes = marks.to_bytes().unwrap();
+        assert_eq!(Marks::from_bytes(&bytes), Some(marks));
+        assert_eq!(Marks::from_bytes(&[]), Some(Marks::default()));
+        let whole = (0..bytes.len()).filter(|cut| Marks::from_bytes(&bytes[..*cut]).is_some()).count();
+        assert_eq!(whole, 3, "only between two sets is a cut not seen, and at the start");
+    }
+
+    #[test]
+    fn digests_are_hex_or_nothing() {
+        let hex = "0123456789abcdef".repeat(4);
+        let Value::Blob(bytes) = digest_value(&hex).unwrap() else { panic!("no bytes") };
+        assert_eq!(digest_text(&Row(vec![Value::Blob(bytes)]), 0).unwrap(), hex);
+        assert_eq!(digest_value("").unwrap(), Value::Blob(Vec::new()));
+        for wrong in ["0", &hex[1..], &hex.to_uppercase(), &"g".repeat(64), &"ä".repeat(32)] {
+            assert!(digest_value(wrong).is_err(), "{wrong}");
+        }
+    }
 }

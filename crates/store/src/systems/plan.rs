@@ -4,7 +4,7 @@
 use super::body::{json, parse, parse_or_none, positive, signed, state};
 use super::change::{EventBody, NewEvent, change_event_add};
 use crate::{Connection, Result, Row, StoreError, Value};
-use fettle_domain::machine::{Machine as _, PlanEvent, PlanState};
+use fettle_domain::machine::{DeploymentState, Machine as _, PlanEvent, PlanState};
 use fettle_domain::plan::{HostPlan, Plan};
 use fettle_domain::reason::Reason;
 use fettle_domain::{ChangeId, FindingId, HostId, PlanId, Timestamp, UserId};
@@ -136,6 +136,7 @@ pub fn plan_transition(
         anomaly: false,
     };
     change_event_add(connection, plan.change, &event, now)?;
+    connection.execute("UPDATE plan_host SET due = due + 1 WHERE plan = ?1", &[plan.id.into()])?;
     Ok(fresh)
 }
 
@@ -152,7 +153,7 @@ pub fn plan_propose(connection: &mut Connection, draft: &PlanRecord, plan: &Plan
     }
     for host in &plan.hosts {
         connection.execute(
-            "INSERT INTO plan_host (plan, host, host_name, os, manifest, notes, packages, findings) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'untouched')",
+            "INSERT INTO plan_host (plan, host, host_name, os, manifest, notes, packages, findings, due) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'untouched', 0)",
             &[
                 plan.id.into(),
                 host.host.into(),
@@ -245,35 +246,21 @@ pub struct FindingsRow {
     pub host: HostId,
     /// How far its findings are (`untouched`, …).
     pub findings: String,
+    /// Transitions since they were looked at.
+    pub due: i64,
     /// Where the plan stands.
     pub plan_state: PlanState,
     /// Where the deployment stands, once there is one.
-    pub deployment_state: Option<fettle_domain::machine::DeploymentState>,
+    pub deployment_state: Option<DeploymentState>,
 }
 
-/// Hosts whose findings are not where the plan's or deployment's state (or its absence) puts them.
-/// `standings` are triples: plan state, deployment state (absent: none), where findings should be.
-pub fn plan_findings_behind(
-    connection: &mut Connection,
-    standings: &[(PlanState, Option<fettle_domain::machine::DeploymentState>, &str)],
-    limit: u32,
-) -> Result<Vec<FindingsRow>> {
-    let mut values: Vec<Value> = vec![limit.into()];
-    let mut bind = |value: &str| {
-        values.push(value.into());
-        format!("?{}", values.len())
-    };
-    let mut conditions: Vec<String> = Vec::new();
-    for (plan, deployment, findings) in standings {
-        let deployment = deployment.map_or_else(|| "d.state IS NULL".to_owned(), |state| format!("d.state = {}", bind(state.as_str())));
-        conditions.push(format!("(p.state = {} AND {deployment} AND h.findings <> {})", bind(plan.as_str()), bind(findings)));
-    }
-    let sql = format!(
-        "SELECT h.plan, p.change_id, h.host, h.findings, p.state, d.state FROM plan_host h JOIN plan p ON p.id = h.plan
-         LEFT JOIN deployment d ON d.plan = h.plan AND d.host = h.host WHERE {} ORDER BY h.plan, h.host LIMIT ?1",
-        conditions.join(" OR ")
-    );
-    let rows = connection.query(&sql, &values)?;
+/// Hosts of plans whose findings are to be looked at, since something went on.
+pub fn plan_findings_due(connection: &mut Connection, limit: u32) -> Result<Vec<FindingsRow>> {
+    let rows = connection.query(
+        "SELECT h.plan, p.change_id, h.host, h.findings, h.due, p.state, d.state FROM plan_host h JOIN plan p ON p.id = h.plan
+         LEFT JOIN deployment d ON d.plan = h.plan AND d.host = h.host WHERE h.due > 0 ORDER BY h.plan, h.host LIMIT ?1",
+        &[limit.into()],
+    )?;
     rows.iter()
         .map(|row| {
             Ok(FindingsRow {
@@ -281,20 +268,21 @@ pub fn plan_findings_behind(
                 change: row.id(1)?,
                 host: row.id(2)?,
                 findings: row.text(3)?.to_owned(),
-                plan_state: state(row.text(4)?)?,
-                deployment_state: row.text_or_null(5)?.map(state).transpose()?,
+                due: row.int(4)?,
+                plan_state: state(row.text(5)?)?,
+                deployment_state: row.text_or_null(6)?.map(state).transpose()?,
             })
         })
         .collect()
 }
 
-/// Notes how far a host's findings are, against how far they were.
-pub fn plan_findings_set(connection: &mut Connection, plan: PlanId, host: HostId, from: &str, to: &str) -> Result<()> {
+/// Notes how far a host's findings are now. What went on meanwhile stays due.
+pub fn plan_findings_looked_at(connection: &mut Connection, row: &FindingsRow, findings: &str) -> Result<()> {
     let written = connection.execute(
-        "UPDATE plan_host SET findings = ?4 WHERE plan = ?1 AND host = ?2 AND findings = ?3",
-        &[plan.into(), host.into(), from.into(), to.into()],
+        "UPDATE plan_host SET findings = ?4, due = due - ?5 WHERE plan = ?1 AND host = ?2 AND findings = ?3 AND due >= ?5",
+        &[row.plan.into(), row.host.into(), (&row.findings).into(), findings.into(), row.due.into()],
     )?;
-    if written == 0 { Err(StoreError::conflict(format!("the findings of {host} in {plan}"))) } else { Ok(()) }
+    if written == 0 { Err(StoreError::conflict(format!("the findings of {} in {}", row.host, row.plan))) } else { Ok(()) }
 }
 
 /// One approval.
@@ -342,4 +330,10 @@ pub fn approvals(connection: &mut Connection, plan: PlanId) -> Result<Vec<Approv
             })
         })
         .collect()
+}
+
+/// How far the findings of a host of a plan are; `None`: the host is not in the plan.
+pub fn plan_findings_standing(connection: &mut Connection, plan: PlanId, host: HostId) -> Result<Option<String>> {
+    let row = connection.query_one("SELECT findings FROM plan_host WHERE plan = ?1 AND host = ?2", &[plan.into(), host.into()])?;
+    row.map(|row| row.text(0).map(str::to_owned)).transpose()
 }

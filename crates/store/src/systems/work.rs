@@ -4,6 +4,7 @@
 use super::body::{positive, signed};
 use crate::{Connection, Result, StoreError};
 use fettle_domain::HostId;
+use fettle_domain::machine::HostState;
 
 /// Notes that there is something new for a host.
 pub fn work_touch(connection: &mut Connection, host: HostId) -> Result<()> {
@@ -47,4 +48,27 @@ pub fn work_highest(connection: &mut Connection) -> Result<u64> {
 pub fn work_between(connection: &mut Connection, seen: u64, highest: u64) -> Result<Vec<HostId>> {
     let rows = connection.query("SELECT host FROM work WHERE mark > ?1 AND mark <= ?2", &[signed(seen).into(), signed(highest).into()])?;
     rows.iter().map(|row| row.id(0)).collect()
+}
+
+/// What one look for work needs to know of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkStanding {
+    /// Where the host stands.
+    pub state: HostState,
+    /// Its name.
+    pub name: String,
+    /// Mark of its newest work; 0 when it never had any.
+    pub mark: u64,
+}
+
+/// Whether a host may work and whether there is something new; `None`: no such host.
+pub fn work_standing(connection: &mut Connection, host: HostId) -> Result<Option<WorkStanding>> {
+    let row = connection.query_one(
+        "SELECT h.state, h.name, COALESCE(w.mark, 0) FROM host h LEFT JOIN work w ON w.host = h.id WHERE h.id = ?1",
+        &[host.into()],
+    )?;
+    row.map(|row| {
+        Ok(WorkStanding { state: super::body::state(row.text(0)?)?, name: row.text(1)?.to_owned(), mark: positive(row.int(2)?) })
+    })
+    .transpose()
 }

@@ -13,7 +13,7 @@ use fettle_plugin::{
 use fettle_vendors::debian::provider::AptProvider;
 use ring::digest::{SHA256, digest};
 use server::Server;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,17 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+/// A fresh host, or the end of the test where there can be none.
+#[allow(unused_macros, reason = "each test file uses its part")]
+macro_rules! host {
+    () => {
+        match $crate::support::testbed() {
+            Some(testbed) => $crate::support::Host::new(testbed),
+            None => return,
+        }
+    };
+}
 
 /// Where roots and hosts live.
 fn place() -> PathBuf {
@@ -45,7 +56,9 @@ pub fn testbed() -> Option<&'static Testbed> {
         .get_or_init(|| {
             let script = workspace().join("../shared/testbed/make-apt-testbed");
             if !script.exists() {
-                eprintln!("skipped: ../shared/testbed is not here; the project's own root is tested instead (tests/demo.rs)");
+                eprintln!(
+                    "skipped: ../shared/testbed is not here; the project's own root is tested instead (tests/demo.rs)"
+                );
                 return None;
             }
             build(&script, "apt-testbed", "TB_CACHE", "TB_REPO_HOST")
@@ -155,11 +168,65 @@ impl Host {
         fs::write(self.path(inside), text).unwrap();
     }
 
+    /// Gives the machine pseudo terminals, as every running one has.
+    pub fn mount_pts(&self) {
+        let pts = self.path("/dev/pts");
+        fs::create_dir_all(&pts).unwrap();
+        run(Command::new("mount").args(["-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts"]).arg(pts));
+    }
+
+    /// Adds a repository of small packages made on the spot, trusted as it is: name, version, more fields of the
+    /// control file, and files (path and content; those under `/etc` are conffiles, `postinst` is the script).
+    pub fn add_repository(&self, packages: &[(&str, &str, &str, &[(&str, &str)])]) {
+        let folder = self.path("/srv/own");
+        fs::create_dir_all(&folder).unwrap();
+        let mut index = String::new();
+        for (name, version, fields, files) in packages {
+            let tree = self.folder.join("tree");
+            let _ = fs::remove_dir_all(&tree);
+            fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+            let control = format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: T <t@t.invalid>\n{fields}Description: t\n"
+            );
+            fs::write(tree.join("DEBIAN/control"), &control).unwrap();
+            let mut conffiles = String::new();
+            for (path, text) in *files {
+                let target = if *path == "postinst" {
+                    tree.join("DEBIAN/postinst")
+                } else {
+                    tree.join(path.trim_start_matches('/'))
+                };
+                fs::create_dir_all(target.parent().unwrap()).unwrap();
+                fs::write(&target, text).unwrap();
+                let mode = if *path == "postinst" { 0o755 } else { 0o644 };
+                fs::set_permissions(&target, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+                if path.starts_with("/etc/") {
+                    conffiles += &format!("{path}\n");
+                }
+            }
+            fs::write(tree.join("DEBIAN/conffiles"), conffiles).unwrap();
+            let file = format!("{name}_{version}_all.deb");
+            run(Command::new("dpkg-deb")
+                .args(["-Zgzip", "--root-owner-group", "--build"])
+                .arg(&tree)
+                .arg(folder.join(&file)));
+            let bytes = fs::read(folder.join(&file)).unwrap();
+            let hash: String = digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            index += &format!("{control}Filename: ./{file}\nSize: {}\nSHA256: {hash}\n\n", bytes.len());
+        }
+        fs::write(folder.join("Packages"), index).unwrap();
+        self.write("/etc/apt/sources.list.d/own.list", "deb [trusted=yes] file:/srv/own ./\n");
+        self.inside(&["/usr/bin/apt-get", "update", "-qq"]);
+    }
+
     /// Replaces the sources by these suites.
     pub fn use_suites(&self, suites: &[&str]) {
         let list = self.path("/etc/apt/sources.list.d/testbed.list");
         let line = |suite: &&str| {
-            format!("deb [signed-by=/usr/share/keyrings/tb-archive.gpg] http://{} {suite} main\n", self.server.address())
+            format!(
+                "deb [signed-by=/usr/share/keyrings/tb-archive.gpg] http://{} {suite} main\n",
+                self.server.address()
+            )
         };
         fs::write(list, suites.iter().map(line).collect::<String>()).unwrap();
     }
@@ -180,6 +247,24 @@ impl Host {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{argv:?}: {}\n{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
+    }
+
+    /// Ends all that runs on this machine at once. The first process of each of its process namespaces has an
+    /// `unshare` with this very root as its parent; all others end with it.
+    pub fn cut_power(&self) {
+        let flag = format!("--root={}", self.root.display());
+        let has_flag = |pid: &str| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == flag.as_bytes())
+        };
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default().trim();
+            let pid = entry.file_name().to_string_lossy().parse().ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid.filter(|_| has_flag(parent)) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
     }
 
     /// The context of one call: a minute, two seconds for locks.
@@ -285,7 +370,7 @@ impl Drop for Host {
 
 fn tear_down(folder: &Path, mounted: bool) {
     if mounted {
-        let _ = Command::new("umount").arg("-l").arg(folder.join("root")).stderr(Stdio::null()).status();
+        let _ = Command::new("umount").args(["-l", "-R"]).arg(folder.join("root")).stderr(Stdio::null()).status();
     }
     let _ = fs::remove_dir_all(folder);
 }
@@ -362,7 +447,13 @@ pub fn at_least(name: &str, version: &str) -> WantedPackage {
 pub fn shown(manifest: &Manifest) -> String {
     let line = |step: &fettle_domain::plan::PackageStep| {
         let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".into());
-        format!("{} {} -> {}{}", step.name, version(&step.from), version(&step.to), if step.asked { "" } else { " (comes along)" })
+        format!(
+            "{} {} -> {}{}",
+            step.name,
+            version(&step.from),
+            version(&step.to),
+            if step.asked { "" } else { " (comes along)" }
+        )
     };
     manifest.steps.iter().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -373,4 +464,16 @@ pub fn topics(reasons: &[Reason]) -> Vec<&str> {
 
 pub fn has(reasons: &[Reason], topic: &str, text: &str) -> bool {
     reasons.iter().any(|reason| reason.topic == topic && reason.text.contains(text))
+}
+
+/// Compares two portraits and names the first differences.
+pub fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>, notes: &[Reason]) {
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let different: Vec<String> = keys
+        .into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| format!("{key}: {:?} -> {:?}", before.get(key), after.get(key)))
+        .take(10)
+        .collect();
+    assert!(different.is_empty(), "{different:#?}\nnotes: {notes:?}");
 }

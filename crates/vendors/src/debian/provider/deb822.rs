@@ -70,13 +70,15 @@ impl<R: BufRead> Stanzas<R> {
             }
             let text = String::from_utf8_lossy(line);
             if text.starts_with([' ', '\t']) {
-                let last = stanza.fields.last_mut().ok_or_else(|| broken("a stanza begins with a continuation line"))?;
+                let last =
+                    stanza.fields.last_mut().ok_or_else(|| broken("a stanza begins with a continuation line"))?;
                 last.1.push('\n');
                 last.1.push_str(text.trim_end());
                 continue;
             }
-            let (name, value) =
-                text.split_once(':').ok_or_else(|| broken(format!("a line is no field: {}", text.trim().chars().take(80).collect::<String>())))?;
+            let (name, value) = text.split_once(':').ok_or_else(|| {
+                broken(format!("a line is no field: {}", text.trim().chars().take(80).collect::<String>()))
+            })?;
             if name.eq_ignore_ascii_case("Package") && !wanted(value.trim()) {
                 stanza.fields.clear();
                 skip = true;
@@ -125,7 +127,9 @@ mod tests {
 
     #[test]
     fn reads_fields_and_continuations() {
-        let found = all(b"\n\nPackage: a\nConffiles:\n /etc/a 11\n /etc/b 22\nversion: 1\n\n# remark\nPackage: b\nVersion: 2").unwrap();
+        let found =
+            all(b"\n\nPackage: a\nConffiles:\n /etc/a 11\n /etc/b 22\nversion: 1\n\n# remark\nPackage: b\nVersion: 2")
+                .unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].text("Conffiles"), "\n /etc/a 11\n /etc/b 22");
         assert_eq!(found[0].text("VERSION"), "1");

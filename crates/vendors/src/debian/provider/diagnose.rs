@@ -16,13 +16,28 @@ struct Trouble {
 /// Most serious first: where several repositories fail, the most serious one names the error.
 const TROUBLES: [Trouble; 10] = [
     Trouble {
-        signs: &["Hash Sum mismatch", "has unexpected size", "File has unexpected size", "Hashes of received file", "does not match the expected"],
+        signs: &[
+            "Hash Sum mismatch",
+            "has unexpected size",
+            "File has unexpected size",
+            "Hashes of received file",
+            "does not match the expected",
+        ],
         kind: ErrorKind::Denied,
         what: "a repository delivers files that differ from its signed index (hash mismatch)",
         advice: "Somebody changed the files on the way, or the mirror is half updated. Try another mirror; if it stays, tell the repository's operator.",
     },
     Trouble {
-        signs: &["NO_PUBKEY", "EXPKEYSIG", "REVKEYSIG", "BADSIG", "public key is not available", "signatures were invalid", "GPG error", "OpenPGP signature verification failed"],
+        signs: &[
+            "NO_PUBKEY",
+            "EXPKEYSIG",
+            "REVKEYSIG",
+            "BADSIG",
+            "public key is not available",
+            "signatures were invalid",
+            "GPG error",
+            "OpenPGP signature verification failed",
+        ],
         kind: ErrorKind::Denied,
         what: "a repository is signed by a key this host does not trust (wrong key)",
         advice: "Do not trust it blindly: ask the repository's operator for the key's fingerprint, then put the key where the source's Signed-By names it.",
@@ -71,8 +86,17 @@ const TROUBLES: [Trouble; 10] = [
     },
     Trouble {
         signs: &[
-            "Could not connect", "Unable to connect", "Could not resolve", "Temporary failure resolving", "Connection failed", "Connection timed out",
-            "Failed to fetch", "404 ", "Unable to fetch", "Download Failed", "File not found",
+            "Could not connect",
+            "Unable to connect",
+            "Could not resolve",
+            "Temporary failure resolving",
+            "Connection failed",
+            "Connection timed out",
+            "Failed to fetch",
+            "404 ",
+            "Unable to fetch",
+            "Download Failed",
+            "File not found",
         ],
         kind: ErrorKind::Unavailable,
         what: "a repository cannot be reached",
@@ -106,32 +130,57 @@ mod tests {
     use super::*;
 
     fn told(lines: &[&str]) -> PluginError {
-        error_of("refreshing", &Ended { lines: lines.iter().map(|line| (*line).to_owned()).collect(), ..Ended::default() })
+        error_of(
+            "refreshing",
+            &Ended { lines: lines.iter().map(|line| (*line).to_owned()).collect(), ..Ended::default() },
+        )
     }
 
     /// Lines of the real apt 2.6.
     #[test]
     fn each_trouble_has_its_own_words() {
         for (line, kind, word) in [
-            ("E: Release file for http://h/dists/expired/InRelease is expired (invalid since 4346d).", ErrorKind::Denied, "expired"),
+            (
+                "E: Release file for http://h/dists/expired/InRelease is expired (invalid since 4346d).",
+                ErrorKind::Denied,
+                "expired",
+            ),
             ("W: GPG error: http://h rogue InRelease: … NO_PUBKEY 925401BF0C18342A", ErrorKind::Denied, "wrong key"),
             ("E: The repository 'http://h unsigned Release' is not signed.", ErrorKind::Denied, "unsigned"),
-            ("E: The repository 'http://h nosuch Release' does not have a Release file.", ErrorKind::Denied, "no Release file"),
+            (
+                "E: The repository 'http://h nosuch Release' does not have a Release file.",
+                ErrorKind::Denied,
+                "no Release file",
+            ),
             ("E: Failed to fetch http://h/Packages.xz  Hash Sum mismatch", ErrorKind::Denied, "hash mismatch"),
-            ("E: Failed to fetch http://h/InRelease  Could not connect to h:80 (h). - connect (111: Connection refused)", ErrorKind::Unavailable, "cannot be reached"),
-            ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt)", ErrorKind::Unavailable, "lock"),
+            (
+                "E: Failed to fetch http://h/InRelease  Could not connect to h:80 (h). - connect (111: Connection refused)",
+                ErrorKind::Unavailable,
+                "cannot be reached",
+            ),
+            (
+                "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt)",
+                ErrorKind::Unavailable,
+                "lock",
+            ),
             ("E: Something new", ErrorKind::Failed, "refreshing"),
         ] {
             let error = told(&["Reading package lists...", line]);
             assert_eq!(error.kind, kind, "{line}");
             assert!(error.message.contains(word), "{line}: {error}");
-            assert!(!error.advice.is_empty() && error.causes.iter().any(|cause| line.starts_with(cause.as_str())), "{line}");
+            assert!(
+                !error.advice.is_empty() && error.causes.iter().any(|cause| line.starts_with(cause.as_str())),
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn the_most_serious_comes_first() {
-        let error = told(&["E: Failed to fetch http://h/InRelease  Could not resolve 'h'", "E: The repository 'x' is not signed."]);
+        let error = told(&[
+            "E: Failed to fetch http://h/InRelease  Could not resolve 'h'",
+            "E: The repository 'x' is not signed.",
+        ]);
         assert_eq!(error.kind, ErrorKind::Denied);
         assert!(error.causes[0].contains("not signed"));
         assert_eq!(error.causes.len(), 2);

@@ -29,7 +29,12 @@ pub(super) struct Wanted {
 /// Brings all into `folder`. What is there already and whole is left alone; all others are whole afterwards.
 ///
 /// `options` are more options for apt.
-pub(super) fn bring_all(session: &Session<'_, '_>, wanted: &[Wanted], folder: &Path, options: &[&str]) -> Result<(), PluginError> {
+pub(super) fn bring_all(
+    session: &Session<'_, '_>,
+    wanted: &[Wanted],
+    folder: &Path,
+    options: &[&str],
+) -> Result<(), PluginError> {
     let mut missing = Vec::new();
     for file in wanted {
         if !is_whole(folder, file)? {
@@ -46,7 +51,10 @@ pub(super) fn bring_all(session: &Session<'_, '_>, wanted: &[Wanted], folder: &P
     let mut done: u64 = 0;
     for batch in missing.chunks(BATCH) {
         let percent = done.saturating_mul(100).checked_div(bytes).unwrap_or(0).min(100) as u8;
-        session.context.events.progress(percent, &format!("fetching {}", batch.first().map(|file| file.name.as_str()).unwrap_or_default()));
+        session.context.events.progress(
+            percent,
+            &format!("fetching {}", batch.first().map(|file| file.name.as_str()).unwrap_or_default()),
+        );
         bring_some(session, batch, folder, options)?;
         done = done.saturating_add(batch.iter().map(|file| file.size).sum());
     }
@@ -59,12 +67,18 @@ fn is_whole(folder: &Path, file: &Wanted) -> Result<bool, PluginError> {
         .map_err(|error| fail(ErrorKind::Failed, format!("cannot read {}: {error}", folder.join(&file.name).display())))
 }
 
-fn bring_some(session: &Session<'_, '_>, batch: &[&Wanted], folder: &Path, options: &[&str]) -> Result<(), PluginError> {
+fn bring_some(
+    session: &Session<'_, '_>,
+    batch: &[&Wanted],
+    folder: &Path,
+    options: &[&str],
+) -> Result<(), PluginError> {
     let scratch = session.scratch("fetch")?;
     give_to_apt(session, &scratch);
     let promised: u64 = batch.iter().map(|file| file.size).sum();
     let watch = || match folder_size(&scratch.outside) > promised.saturating_add(SLACK) {
-        true => Err(fail(ErrorKind::Denied, "a repository delivers more bytes than its signed index says").advise("Try another mirror; if it stays, tell the repository's operator.")),
+        true => Err(fail(ErrorKind::Denied, "a repository delivers more bytes than its signed index says")
+            .advise("Try another mirror; if it stays, tell the repository's operator.")),
         false => Ok(()),
     };
     let mut args: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
@@ -81,8 +95,10 @@ fn bring_some(session: &Session<'_, '_>, batch: &[&Wanted], folder: &Path, optio
         }
         // apt checked the digest; here it is checked again, because this copy is what will be installed.
         if !files::is_whole(&fetched, file.size, &file.sha256).unwrap_or(false) {
-            let message = format!("{} from {} is not the file the signed index lists (hash mismatch)", file.name, file.uri);
-            return Err(fail(ErrorKind::Denied, message).advise("Try another mirror; if it stays, tell the repository's operator."));
+            let message =
+                format!("{} from {} is not the file the signed index lists (hash mismatch)", file.name, file.uri);
+            return Err(fail(ErrorKind::Denied, message)
+                .advise("Try another mirror; if it stays, tell the repository's operator."));
         }
         files::bring(&fetched, &folder.join(&file.name))?;
         session.context.events.output(&format!("fetched {} ({})", file.name, text::bytes(file.size)));

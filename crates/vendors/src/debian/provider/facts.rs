@@ -69,7 +69,8 @@ pub fn newest_kernel(root: &Path) -> Result<Option<InstalledKernel>, PluginError
             package: entry.name().to_owned(),
         };
         let later = |best: &InstalledKernel| {
-            is_newer(&kernel.version, &best.version) || (kernel.version == best.version && is_newer(&kernel.release, &best.release))
+            is_newer(&kernel.version, &best.version)
+                || (kernel.version == best.version && is_newer(&kernel.release, &best.release))
         };
         if newest.as_ref().is_none_or(later) {
             newest = Some(kernel);
@@ -79,10 +80,11 @@ pub fn newest_kernel(root: &Path) -> Result<Option<InstalledKernel>, PluginError
 }
 
 /// The release of a kernel image package; `None` for meta packages (`linux-image-amd64`) and debug symbols.
-fn kernel_release(name: &str) -> Option<&str> {
+pub(super) fn kernel_release(name: &str) -> Option<&str> {
     let release = name.strip_prefix("linux-image-")?;
     let release = release.strip_suffix("-unsigned").unwrap_or(release);
-    (release.starts_with(|c: char| c.is_ascii_digit()) && !release.ends_with("-dbg") && !release.ends_with("-dbgsym")).then_some(release)
+    (release.starts_with(|c: char| c.is_ascii_digit()) && !release.ends_with("-dbg") && !release.ends_with("-dbgsym"))
+        .then_some(release)
 }
 
 /// Answers which package owns a file. Keeps its answers until packages change, not an index of all files:
@@ -114,7 +116,8 @@ impl Owners {
     pub fn owners_of(&self, root: &Path, paths: &[&str]) -> Result<HashMap<String, Option<String>>, PluginError> {
         use std::os::unix::fs::MetadataExt;
         let root = Rooted::new(root)?;
-        let cannot = |error: io::Error| fail(ErrorKind::Failed, format!("cannot read {}{INFO}: {error}", root.path.display()));
+        let cannot =
+            |error: io::Error| fail(ErrorKind::Failed, format!("cannot read {}{INFO}: {error}", root.path.display()));
         let meta = root.real(INFO).and_then(std::fs::metadata).map_err(cannot)?;
         let stamp = (meta.mtime(), meta.mtime_nsec());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,7 +140,9 @@ fn look_up<'p>(root: &Rooted, paths: &HashSet<&'p str>) -> io::Result<HashMap<&'
     for path in paths {
         forms.insert((*path).to_owned(), path);
         match path.strip_prefix("/usr/") {
-            Some(rest) if ["bin/", "sbin/", "lib"].iter().any(|start| rest.starts_with(start)) => forms.insert(format!("/{rest}"), path),
+            Some(rest) if ["bin/", "sbin/", "lib"].iter().any(|start| rest.starts_with(start)) => {
+                forms.insert(format!("/{rest}"), path)
+            }
             Some(_) => None,
             None => forms.insert(format!("/usr{path}"), path),
         };
@@ -193,14 +198,22 @@ mod tests {
 
     #[test]
     fn finds_the_newest_kernel() {
-        let stanza = |name: &str, version: &str| format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n");
+        let stanza = |name: &str, version: &str| {
+            format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n")
+        };
         let folder = root(
-            &(stanza("linux-image-amd64", "6.1.200-1") + &stanza("linux-image-6.1.0-9-amd64", "6.1.27-1") + &stanza("linux-image-6.1.0-18-amd64", "6.1.76-1")
+            &(stanza("linux-image-amd64", "6.1.200-1")
+                + &stanza("linux-image-6.1.0-9-amd64", "6.1.27-1")
+                + &stanza("linux-image-6.1.0-18-amd64", "6.1.76-1")
                 + &stanza("linux-image-6.1.0-99-amd64-dbg", "6.1.99-1")),
         );
         let kernel = newest_kernel(folder.path()).unwrap().unwrap();
         assert_eq!((kernel.release.as_str(), kernel.version.as_str()), ("6.1.0-18-amd64", "6.1.76-1"));
-        assert_eq!(newest_kernel(root("Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n").path()).unwrap(), None);
+        assert_eq!(
+            newest_kernel(root("Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n").path())
+                .unwrap(),
+            None
+        );
     }
 
     #[test]

@@ -28,25 +28,39 @@ fn wanted(step: &PackageStep) -> Option<Wanted> {
 }
 
 /// Whether the package file is what its name promises.
-pub(super) fn check_fields(session: &Session<'_, '_>, path: &Path, name: &str, version: &str, architecture: &str) -> Result<(), PluginError> {
-    let show = Program::query(DPKG_DEB).args(["--show", "--showformat=${Package} ${Version} ${Architecture}"]).args([path.to_string_lossy()]);
+pub(super) fn check_fields(
+    session: &Session<'_, '_>,
+    path: &Path,
+    name: &str,
+    version: &str,
+    architecture: &str,
+) -> Result<(), PluginError> {
+    let show = Program::query(DPKG_DEB)
+        .args(["--show", "--showformat=${Package} ${Version} ${Architecture}"])
+        .args([path.to_string_lossy()]);
     let fields = session.run_outside(show)?.stdout;
     if fields.trim() == format!("{name} {version} {architecture}") {
         return Ok(());
     }
     let found = text::printable(fields.as_bytes());
     let message = format!("{} is `{found}`, not `{name} {version} {architecture}`", path.display());
-    Err(fail(ErrorKind::Denied, message).advise("The signed index and the file disagree: tell the repository's operator."))
+    Err(fail(ErrorKind::Denied, message)
+        .advise("The signed index and the file disagree: tell the repository's operator."))
 }
 
 /// Looks into a fetched file: is it the package it should be, and does its removal script look at the version
 /// it is to be replaced by? Such a script may refuse the way back, which only the undo can show.
-fn check_inside(session: &Session<'_, '_>, request: &StepRequest, step: &PackageStep) -> Result<Option<Reason>, PluginError> {
+fn check_inside(
+    session: &Session<'_, '_>,
+    request: &StepRequest,
+    step: &PackageStep,
+) -> Result<Option<Reason>, PluginError> {
     let Some(file) = &step.file else { return Ok(None) };
     let path = plan::new_folder(request).join(&file.name);
     let to = step.to.as_deref().unwrap_or_default();
     check_fields(session, &path, &step.name, to, &step.architecture)?;
-    let info = session.run_outside(Program::query(DPKG_DEB).args(["--info"]).args([path.to_string_lossy(), "prerm".into()]))?;
+    let info = session
+        .run_outside(Program::query(DPKG_DEB).args(["--info"]).args([path.to_string_lossy(), "prerm".into()]))?;
     let script = if info.success { info.stdout } else { String::new() };
     if !(script.contains("upgrade") && script.contains("compare-versions")) {
         return Ok(None);

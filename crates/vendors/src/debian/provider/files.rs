@@ -107,7 +107,8 @@ pub(super) fn need_space(path: &Path, needed: u64, what: &str) -> Result<(), Plu
         path.display(),
         super::text::bytes(free)
     );
-    Err(fail(ErrorKind::Unavailable, message).advise("Free some space there (`apt-get clean` empties apt's cache) and try again."))
+    Err(fail(ErrorKind::Unavailable, message)
+        .advise("Free some space there (`apt-get clean` empties apt's cache) and try again."))
 }
 
 fn part_of(path: &Path) -> std::path::PathBuf {

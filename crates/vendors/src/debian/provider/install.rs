@@ -6,7 +6,7 @@ use super::run::Ended;
 use super::session::Session;
 use super::snapshot::{self, Snapshot};
 use super::status::Database;
-use super::{fail, files, keep, locks, plan, recover};
+use super::{diagnose, fail, files, keep, locks, plan, recover};
 use fettle_domain::plan::{Manifest, PackageStep};
 use fettle_domain::reason::Reason;
 use fettle_plugin::{Applied, ErrorKind, PluginError, StepRequest};
@@ -16,7 +16,8 @@ use std::time::Duration;
 pub(super) fn install(session: &Session<'_, '_>, request: &StepRequest) -> Result<Applied, PluginError> {
     session.need_root()?;
     let snapshot = Snapshot::read(request)?.ok_or_else(|| {
-        fail(ErrorKind::NotApplicable, "the former versions were not kept, so this could not be undone").advise("Run the step that keeps them first.")
+        fail(ErrorKind::NotApplicable, "the former versions were not kept, so this could not be undone")
+            .advise("Run the step that keeps them first.")
     })?;
     keep::read_back(session, &snapshot, &plan::old_folder(request))?;
     let patience = locks::wait(session.context, &session.root, &locks::DPKG)?;
@@ -58,10 +59,16 @@ fn begun(request: &StepRequest) -> bool {
     std::fs::read_to_string(marker(request)).is_ok_and(|digest| digest == plan::digest(&request.manifest))
 }
 
-fn carry_out(session: &Session<'_, '_>, request: &StepRequest, patience: Duration) -> Result<Option<Ended>, PluginError> {
+fn carry_out(
+    session: &Session<'_, '_>,
+    request: &StepRequest,
+    patience: Duration,
+) -> Result<Option<Ended>, PluginError> {
     let database = session.database()?;
     let unfinished = |step: &PackageStep| {
-        database.find(&step.name, &step.architecture).is_some_and(|entry| database.unfinished().any(|other| other.package == entry.package))
+        database
+            .find(&step.name, &step.architecture)
+            .is_some_and(|entry| database.unfinished().any(|other| other.package == entry.package))
     };
     if database.journal || request.manifest.steps.iter().any(unfinished) {
         for reason in recover::recover(session)? {
@@ -95,7 +102,8 @@ fn wants<'r>(request: &'r StepRequest, database: &Database) -> Result<Vec<Want<'
         match files::is_whole(&path, file.size, &file.sha256) {
             Ok(true) => wants.push(Want { step, file: Some((to, path)) }),
             Ok(false) => {
-                let message = format!("{} is missing or is not the file the plan names (sha-256 differs)", path.display());
+                let message =
+                    format!("{} is missing or is not the file the plan names (sha-256 differs)", path.display());
                 return Err(fail(ErrorKind::Denied, message).advise("Fetch it again; nothing was changed."));
             }
             Err(error) => return Err(fail(ErrorKind::Failed, format!("cannot read {}: {error}", path.display()))),
@@ -125,11 +133,21 @@ fn finish(
     }
     let message = format!("not everything is installed as planned: {}", plan::shown(&wrong, false));
     Err(match outcome {
-        Err(error) if wrong.len() == manifest.steps.len() && snapshot.changes(&database, manifest, false).is_empty() => error,
+        Err(error)
+            if wrong.len() == manifest.steps.len() && snapshot.changes(&database, manifest, false).is_empty() =>
+        {
+            error
+        }
         Err(error) => {
             let mut whole = fail(error.kind, message).advise(error.advice).caused_by(error.message);
             whole.causes.extend(error.causes);
             whole
+        }
+        // Refused as a whole, before anything: apt's own words say what kind of refusal it is.
+        Ok(Some(ended)) if snapshot.changes(&database, manifest, false).is_empty() => {
+            let mut error = diagnose::error_of(&message, &ended);
+            error.causes = ended.telling(20);
+            error
         }
         Ok(ended) => {
             let mut error = fail(ErrorKind::Failed, message).advise("The output shows which script or file refused; the former versions are kept and are put back by the undo.");
@@ -142,7 +160,11 @@ fn finish(
 /// apt complains (exit code 100) although all that was asked for is installed: something else is broken.
 fn unrelated(database: &Database) -> Vec<Reason> {
     let told = |entry: &super::status::Entry| {
-        let text = format!("apt complains about {} {}, which was broken before and is no part of this change", entry.name(), entry.package.version);
+        let text = format!(
+            "apt complains about {} {}, which was broken before and is no part of this change",
+            entry.name(),
+            entry.package.version
+        );
         Reason::new("apt.unrelated", text)
     };
     database.unfinished().map(told).collect()
@@ -161,14 +183,20 @@ fn marks<'m>(manifest: &'m Manifest, snapshot: &Snapshot) -> Vec<Mark<'m>> {
 }
 
 /// The vendor's versions of configuration files that dpkg put beside the administrator's.
-fn conffiles_kept(session: &Session<'_, '_>, database: &Database, manifest: &Manifest, snapshot: &Snapshot) -> Vec<Reason> {
+fn conffiles_kept(
+    session: &Session<'_, '_>,
+    database: &Database,
+    manifest: &Manifest,
+    snapshot: &Snapshot,
+) -> Vec<Reason> {
     let mut notes = Vec::new();
     for step in &manifest.steps {
         let Some(entry) = database.find(&step.name, &step.architecture) else { continue };
         let paths = entry.conffiles.iter().map(|conffile| conffile.path.as_str());
         for path in snapshot::beside(&session.root, paths) {
             if let Some(kept) = path.strip_suffix(".dpkg-dist").filter(|_| !snapshot.beside.contains(&path)) {
-                let text = format!("{kept} of {} was edited and is kept; the vendor's new version is {path}", step.name);
+                let text =
+                    format!("{kept} of {} was edited and is kept; the vendor's new version is {path}", step.name);
                 notes.push(Reason::from_source("apt.conffile-kept", text, path.clone()));
             }
         }

@@ -19,7 +19,8 @@ use std::io::Read;
 use std::path::Path;
 
 /// A mirror that does not answer must not hold up the change: the installed files are there to repack.
-const IMPATIENT: [&str; 6] = ["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20"];
+const IMPATIENT: [&str; 6] =
+    ["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20"];
 
 /// Does it; when it was done before, only checks that all can still be read back.
 pub(super) fn keep_old(session: &Session<'_, '_>, request: &StepRequest) -> Result<Applied, PluginError> {
@@ -66,7 +67,12 @@ pub(super) fn keep_old(session: &Session<'_, '_>, request: &StepRequest) -> Resu
 }
 
 fn applied(snapshot: &Snapshot, notes: Vec<Reason>) -> Applied {
-    let repacked: Vec<&str> = snapshot.files.iter().filter(|file| file.source == Source::Repacked).map(|file| file.package.as_str()).collect();
+    let repacked: Vec<&str> = snapshot
+        .files
+        .iter()
+        .filter(|file| file.source == Source::Repacked)
+        .map(|file| file.package.as_str())
+        .collect();
     Applied { data: serde_json::json!({ "files": snapshot.files.len(), "repacked": repacked }), notes }
 }
 
@@ -75,8 +81,9 @@ pub(super) fn read_back(session: &Session<'_, '_>, snapshot: &Snapshot, folder: 
     for file in &snapshot.files {
         let path = folder.join(&file.file);
         let damaged = |why: String| {
-            fail(ErrorKind::Failed, format!("the kept file {} {why}", path.display()))
-                .advise("Without it this change could not be undone: remove the deployment's folder `old` and try again.")
+            fail(ErrorKind::Failed, format!("the kept file {} {why}", path.display())).advise(
+                "Without it this change could not be undone: remove the deployment's folder `old` and try again.",
+            )
         };
         if !text::is_file_name(&file.file) {
             return Err(damaged("has no valid name".to_owned()));
@@ -98,7 +105,11 @@ pub(super) fn read_back(session: &Session<'_, '_>, snapshot: &Snapshot, folder: 
 }
 
 /// The package file of each, by the best way that works.
-fn keep_files(session: &Session<'_, '_>, replaced: &[&Entry], folder: &Path) -> Result<(Vec<OldFile>, Vec<Reason>), PluginError> {
+fn keep_files(
+    session: &Session<'_, '_>,
+    replaced: &[&Entry],
+    folder: &Path,
+) -> Result<(Vec<OldFile>, Vec<Reason>), PluginError> {
     let offered = offered(session, replaced)?;
     let mut sources: HashMap<String, Source> = HashMap::new();
     let mut wanted = Vec::new();
@@ -116,7 +127,10 @@ fn keep_files(session: &Session<'_, '_>, replaced: &[&Entry], folder: &Path) -> 
         if std::time::Instant::now() >= session.context.deadline || session.context.events.cancelled() {
             return Err(error);
         }
-        session.context.events.output(&format!("former versions cannot be fetched: {error}; they are repacked from the installed files"));
+        session
+            .context
+            .events
+            .output(&format!("former versions cannot be fetched: {error}; they are repacked from the installed files"));
     }
     let mut kept = Vec::new();
     for (number, entry) in replaced.iter().enumerate() {
@@ -138,12 +152,19 @@ fn keep_files(session: &Session<'_, '_>, replaced: &[&Entry], folder: &Path) -> 
 }
 
 fn told(entry: &Entry, repacked: &Repacked) -> Reason {
-    let mut text = format!("{} {} is in no cache and no repository: its file was put together from the installed files", entry.name(), entry.package.version);
+    let mut text = format!(
+        "{} {} is in no cache and no repository: its file was put together from the installed files",
+        entry.name(),
+        entry.package.version
+    );
     if repacked.missing > 0 {
         text.push_str(&format!("; {} of them are missing on this host", repacked.missing));
     }
     if repacked.changed > 0 {
-        text.push_str(&format!("; {} of them differ from what was packaged and are kept as they are", repacked.changed));
+        text.push_str(&format!(
+            "; {} of them differ from what was packaged and are kept as they are",
+            repacked.changed
+        ));
     }
     Reason::new("apt.repacked", text)
 }
@@ -172,16 +193,22 @@ fn offered(session: &Session<'_, '_>, replaced: &[&Entry]) -> Result<HashMap<Str
     let exact = |entry: &Entry| format!("{}={}", entry.argument(&native), entry.package.version);
     let mut found = HashMap::new();
     for some in replaced.chunks(200) {
-        let ended = session.run(Program::query(APT_CACHE).args(["show"]).args(some.iter().map(|entry| exact(entry))))?;
+        let ended =
+            session.run(Program::query(APT_CACHE).args(["show"]).args(some.iter().map(|entry| exact(entry))))?;
         // Only what stands in an index has a file name; `apt-get download` would refuse all for one that does not.
         let mut stanzas = Stanzas::new(ended.stdout.as_bytes());
         let mut listed = Vec::new();
         while let Ok(Some(stanza)) = stanzas.next() {
             if stanza.get("Filename").is_some() {
-                listed.push(text::deb_name(stanza.text("Package"), stanza.text("Version"), stanza.text("Architecture")));
+                listed.push(text::deb_name(
+                    stanza.text("Package"),
+                    stanza.text("Version"),
+                    stanza.text("Architecture"),
+                ));
             }
         }
-        let names: Vec<String> = some.iter().filter(|entry| listed.contains(&deb_name(entry))).map(|entry| exact(entry)).collect();
+        let names: Vec<String> =
+            some.iter().filter(|entry| listed.contains(&deb_name(entry))).map(|entry| exact(entry)).collect();
         if names.is_empty() {
             continue;
         }
@@ -198,7 +225,12 @@ fn offered(session: &Session<'_, '_>, replaced: &[&Entry]) -> Result<HashMap<Str
 
 /// Takes the file from apt's cache when it is there and certainly the installed version: by the digest of the
 /// index, or, where no index knows it, by the checksums of its files as dpkg recorded them.
-fn from_cache(session: &Session<'_, '_>, entry: &Entry, offer: Option<&Wanted>, folder: &Path) -> Result<bool, PluginError> {
+fn from_cache(
+    session: &Session<'_, '_>,
+    entry: &Entry,
+    offer: Option<&Wanted>,
+    folder: &Path,
+) -> Result<bool, PluginError> {
     let name = deb_name(entry);
     let Ok(cached) = session.root.open(&format!("/var/cache/apt/archives/{name}")) else { return Ok(false) };
     if !cached.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < 8 << 30) {
@@ -222,6 +254,7 @@ fn is_installed_one(session: &Session<'_, '_>, entry: &Entry, deb: &Path) -> Res
         return Ok(false);
     }
     let Some(recorded) = control_file(&session.root, entry, "md5sums") else { return Ok(false) };
-    let info = session.run_outside(Program::query(DPKG_DEB).args(["--info"]).args([deb.to_string_lossy(), "md5sums".into()]))?;
+    let info = session
+        .run_outside(Program::query(DPKG_DEB).args(["--info"]).args([deb.to_string_lossy(), "md5sums".into()]))?;
     Ok(info.success && info.stdout.as_bytes() == recorded.as_slice())
 }

@@ -109,7 +109,8 @@ fn fingerprint(root: &Rooted) -> io::Result<Vec<(String, u64, i128)>> {
     let mut files = Vec::new();
     for name in root.names(LISTS)? {
         let interesting = packages_stem(&name).is_some() || name.ends_with("Release");
-        if let Some(meta) = interesting.then(|| root.real(&format!("{LISTS}/{name}")).and_then(std::fs::metadata).ok()).flatten()
+        if let Some(meta) =
+            interesting.then(|| root.real(&format!("{LISTS}/{name}")).and_then(std::fs::metadata).ok()).flatten()
             && meta.is_file()
         {
             let changed = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
@@ -183,7 +184,12 @@ fn site(stem: &str) -> String {
 /// The head of a Release file, up to its digests.
 fn read_release(file: impl BufRead, stem: &str) -> Release {
     let (mut origin, mut label, mut suite, mut codename) = Default::default();
-    for line in file.take(64 * 1024).lines().map_while(Result::ok).take_while(|line| !line.starts_with("SHA") && !line.starts_with("MD5Sum:")) {
+    for line in file
+        .take(64 * 1024)
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|line| !line.starts_with("SHA") && !line.starts_with("MD5Sum:"))
+    {
         let Some((name, value)) = line.split_once(':') else { continue };
         let value = text::printable(value.trim().as_bytes());
         match name {
@@ -194,7 +200,9 @@ fn read_release(file: impl BufRead, stem: &str) -> Release {
             _ => {}
         }
     }
-    let security = [&origin, &label, &suite, &codename].iter().any(|word: &&String| word.to_ascii_lowercase().contains("security"));
+    let security = [&origin, &label, &suite, &codename]
+        .iter()
+        .any(|word: &&String| word.to_ascii_lowercase().contains("security"));
     let who = [origin, label].into_iter().find(|word| !word.is_empty()).unwrap_or_else(|| site(stem));
     let which = if codename.is_empty() { suite } else { codename };
     Release { origin: if which.is_empty() { who } else { format!("{who}:{which}") }, security }
@@ -291,7 +299,10 @@ mod tests {
         .map(|name| (name.to_owned(), 1, 1))
         .to_vec();
         for (list, release) in [
-            ("deb.example_debian_dists_bookworm_main_binary-amd64_Packages", Some("deb.example_debian_dists_bookworm_InRelease")),
+            (
+                "deb.example_debian_dists_bookworm_main_binary-amd64_Packages",
+                Some("deb.example_debian_dists_bookworm_InRelease"),
+            ),
             (
                 "deb.example_debian_dists_bookworm-updates_main_binary-amd64_Packages",
                 Some("deb.example_debian_dists_bookworm-updates_InRelease"),

@@ -3,7 +3,7 @@
 
 use super::recover::CONFFILES;
 use super::run::{Ended, Program};
-use super::session::{APT_GET, Scratch, Session};
+use super::session::{APT_GET, ONLY_WHAT_IS_ASKED, Scratch, Session};
 use super::simulate::{self, Simulated};
 use super::status::{Database, argument};
 use super::{fail, files};
@@ -15,10 +15,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// No sources, no caches on disk (apt would write its own anew for every other set of sources), no extras.
-const OFFLINE: [&str; 13] = [
+const OFFLINE: [&str; 10] = [
     "-y",
     "-q",
-    "--no-install-recommends",
     "-o",
     "Dir::Etc::SourceList=/dev/null",
     "-o",
@@ -27,8 +26,6 @@ const OFFLINE: [&str; 13] = [
     "Dir::Cache::pkgcache=",
     "-o",
     "Dir::Cache::srcpkgcache=",
-    "-o",
-    "APT::Get::AutomaticRemove=false",
 ];
 
 /// What apt is to do with local files.
@@ -54,7 +51,12 @@ pub(super) struct Want<'a> {
 
 impl LocalRun {
     /// Prepares a run. Files are put where programs in the root can see them.
-    pub fn new(session: &Session<'_, '_>, database: &Database, wants: &[Want<'_>], undoing: bool) -> Result<Self, PluginError> {
+    pub fn new(
+        session: &Session<'_, '_>,
+        database: &Database,
+        wants: &[Want<'_>],
+        undoing: bool,
+    ) -> Result<Self, PluginError> {
         let scratch = if session.root.is_host() { None } else { Some(session.scratch("install")?) };
         let mut run = Self {
             files: Vec::new(),
@@ -89,7 +91,7 @@ impl LocalRun {
     }
 
     fn arguments(&self, mut args: Vec<String>) -> Vec<String> {
-        args.extend(OFFLINE.map(str::to_owned));
+        args.extend(OFFLINE.into_iter().chain(ONLY_WHAT_IS_ASKED).map(str::to_owned));
         if self.removals.is_empty() {
             args.push("--no-remove".to_owned());
         }
@@ -110,26 +112,36 @@ impl LocalRun {
         let args = self.arguments(["-s", "-o", "Debug::NoLocking=1"].map(str::to_owned).to_vec());
         let ended = session.run(Program::query(APT_GET).args(args))?;
         if !ended.success {
-            let mut error = fail(ErrorKind::NotApplicable, "apt would not install exactly these package files on this host")
-                .advise("The host changed since the dry run: make a new dry run.");
-            error.causes = simulate::unmet(&ended.stdout).into_iter().map(|unmet| unmet.text).chain(ended.telling(8)).take(12).collect();
+            let mut error =
+                fail(ErrorKind::NotApplicable, "apt would not install exactly these package files on this host")
+                    .advise("The host changed since the dry run: make a new dry run.");
+            error.causes = simulate::unmet(&ended.stdout)
+                .into_iter()
+                .map(|unmet| unmet.text)
+                .chain(ended.telling(8))
+                .take(12)
+                .collect();
             return Err(error);
         }
-        let found: BTreeSet<_> = simulate::steps(&ended.stdout).into_iter().map(|Simulated { name, to, .. }| (name, to)).collect();
+        let found: BTreeSet<_> =
+            simulate::steps(&ended.stdout).into_iter().map(|Simulated { name, to, .. }| (name, to)).collect();
         if found == self.expected {
             return Ok(());
         }
         let shown = |(name, to): &(String, Option<String>)| format!("{name} {}", to.as_deref().unwrap_or("removed"));
         let more: Vec<_> = found.difference(&self.expected).map(shown).collect();
         let less: Vec<_> = self.expected.difference(&found).map(shown).collect();
-        let message = format!("apt would do something else than planned: additionally [{}], not [{}]", more.join(", "), less.join(", "));
+        let message = format!(
+            "apt would do something else than planned: additionally [{}], not [{}]",
+            more.join(", "),
+            less.join(", ")
+        );
         Err(fail(ErrorKind::NotApplicable, message).advise("The host changed since the dry run: make a new dry run."))
     }
 
     /// Lets apt do it. Its exit code says little; the caller looks at the packages.
     pub fn run(&self, session: &Session<'_, '_>, patience: Duration) -> Result<Ended, PluginError> {
-        let mut args = vec!["-o".to_owned(), "APT::Status-Fd=2".to_owned(), "-o".to_owned()];
-        args.push(format!("DPkg::Lock::Timeout={}", patience.as_secs()));
+        let mut args = vec!["-o".to_owned(), format!("DPkg::Lock::Timeout={}", patience.as_secs())];
         for option in CONFFILES {
             args.extend(["-o".to_owned(), format!("Dpkg::Options::={option}")]);
         }

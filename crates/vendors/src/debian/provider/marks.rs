@@ -18,7 +18,8 @@ pub(super) fn set_hold(session: &Session<'_, '_>, names: &[String], held: bool) 
             return Err(fail(ErrorKind::InvalidInput, message));
         }
         if before.named(plain).next().is_none() {
-            return Err(fail(ErrorKind::InvalidInput, format!("{name} is not installed")).advise("Only installed packages are put on hold."));
+            return Err(fail(ErrorKind::InvalidInput, format!("{name} is not installed"))
+                .advise("Only installed packages are put on hold."));
         }
     }
     let names: BTreeSet<&String> = names.iter().collect();
@@ -62,9 +63,11 @@ pub(super) fn set_automatic(session: &Session<'_, '_>, marks: &[Mark<'_>]) -> Re
     let database = session.database()?;
     for (verb, automatic) in [("auto", true), ("manual", false)] {
         let differs = |mark: &&Mark<'_>| {
-            mark.automatic == automatic && database.find(mark.name, mark.architecture).is_some_and(|entry| entry.automatic != automatic)
+            mark.automatic == automatic
+                && database.find(mark.name, mark.architecture).is_some_and(|entry| entry.automatic != automatic)
         };
-        let names: Vec<String> = marks.iter().filter(differs).map(|mark| argument(mark.name, mark.architecture, &database.native)).collect();
+        let names: Vec<String> =
+            marks.iter().filter(differs).map(|mark| argument(mark.name, mark.architecture, &database.native)).collect();
         if !names.is_empty() {
             let ended = mark(session, verb, &names)?;
             if !ended.success {

@@ -29,8 +29,8 @@ mod rooted;
 mod run;
 mod session;
 mod simulate;
-mod solve;
 mod snapshot;
+mod solve;
 mod status;
 mod text;
 mod undo;
@@ -123,7 +123,12 @@ impl Provider for AptProvider {
         Ok(candidates)
     }
 
-    fn rehearse(&self, context: &ProviderContext<'_>, job: &Job, refresh: bool) -> Result<RehearsalOutcome, PluginError> {
+    fn rehearse(
+        &self,
+        context: &ProviderContext<'_>,
+        job: &Job,
+        refresh: bool,
+    ) -> Result<RehearsalOutcome, PluginError> {
         let session = Session::new(context)?;
         if refresh {
             session.refresh()?;
@@ -174,7 +179,12 @@ impl Provider for AptProvider {
         recover::recover(&Session::new(context)?)
     }
 
-    fn set_hold(&self, context: &ProviderContext<'_>, names: &[String], held: bool) -> Result<Vec<String>, PluginError> {
+    fn set_hold(
+        &self,
+        context: &ProviderContext<'_>,
+        names: &[String],
+        held: bool,
+    ) -> Result<Vec<String>, PluginError> {
         marks::set_hold(&Session::new(context)?, names, held)
     }
 }

@@ -40,12 +40,17 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), PluginError> {
         match (&step.to, &step.file) {
             (None, None) => {}
             (Some(_), Some(file)) if text::is_file_name(&file.name) && names.insert(&file.name) => {
-                let hex = file.sha256.len() == 64 && file.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+                let hex =
+                    file.sha256.len() == 64 && file.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
                 if !hex || file.uri.starts_with('-') || file.uri.chars().any(char::is_whitespace) {
                     return wrong(format!("{shown}: its file has no usable address or sha-256"));
                 }
             }
-            _ => return wrong(format!("{shown}: it must have one package file of its own exactly when it is installed")),
+            _ => {
+                return wrong(format!(
+                    "{shown}: it must have one package file of its own exactly when it is installed"
+                ));
+            }
         }
     }
     Ok(())
@@ -70,14 +75,21 @@ pub(super) fn digest(manifest: &Manifest) -> String {
 /// The steps that are not what they should be, each with the state found.
 pub(super) fn verify(database: &Database, manifest: &Manifest, reverted: bool) -> Vec<(PackageStep, String)> {
     let wrong = |step: &&PackageStep| !is_reached(database, step, if reverted { &step.from } else { &step.to });
-    manifest.steps.iter().filter(wrong).map(|step| (step.clone(), described(database, &step.name, &step.architecture))).collect()
+    manifest
+        .steps
+        .iter()
+        .filter(wrong)
+        .map(|step| (step.clone(), described(database, &step.name, &step.architecture)))
+        .collect()
 }
 
 /// Whether the package is installed whole in this version, or, without a version, is not installed.
 pub(super) fn is_reached(database: &Database, step: &PackageStep, version: &Option<String>) -> bool {
     match (database.find(&step.name, &step.architecture), version) {
         (None, None) => true,
-        (Some(entry), Some(version)) => entry.package.version == *version && entry.state == Some(InstallState::Installed),
+        (Some(entry), Some(version)) => {
+            entry.package.version == *version && entry.state == Some(InstallState::Installed)
+        }
         _ => false,
     }
 }
@@ -107,10 +119,21 @@ mod tests {
             from: Some("1".into()),
             to: Some("2".into()),
             asked: true,
-            file: Some(PackageFile { name: "a_2_all.deb".into(), uri: "http://h/a".into(), size: 1, sha256: "0".repeat(64) }),
+            file: Some(PackageFile {
+                name: "a_2_all.deb".into(),
+                uri: "http://h/a".into(),
+                size: 1,
+                sha256: "0".repeat(64),
+            }),
         };
         change(&mut step);
-        Manifest { ecosystem: Ecosystem::Debian, steps: vec![step], base_digest: String::new(), download_bytes: 1, disk_bytes: 0 }
+        Manifest {
+            ecosystem: Ecosystem::Debian,
+            steps: vec![step],
+            base_digest: String::new(),
+            download_bytes: 1,
+            disk_bytes: 0,
+        }
     }
 
     #[test]

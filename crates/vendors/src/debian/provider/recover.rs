@@ -3,7 +3,7 @@
 use super::run::Program;
 use super::session::{DPKG, Session};
 use super::status::{Database, state_word};
-use super::{diagnose, described, locks};
+use super::{described, diagnose, locks};
 use fettle_domain::package::InstallState;
 use fettle_domain::reason::Reason;
 use fettle_plugin::PluginError;
@@ -40,7 +40,8 @@ fn told(before: &Database, after: &Database) -> Vec<Reason> {
         let package = &was.package;
         let now = after.find(&package.name, &package.architecture);
         if now.is_some_and(|now| now.state == Some(InstallState::Installed)) {
-            let text = format!("{} {} was {} and is installed now", package.name, package.version, state_word(was.state));
+            let text =
+                format!("{} {} was {} and is installed now", package.name, package.version, state_word(was.state));
             reasons.push(Reason::new("apt.mended", text));
         }
     }

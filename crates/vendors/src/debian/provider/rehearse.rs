@@ -5,7 +5,7 @@ use super::facts::edited_conffiles_of;
 use super::lists::Index;
 use super::resolve::{Resolved, resolve};
 use super::run::Program;
-use super::session::{APT_CACHE, APT_GET, SIGNED_ONLY, Session};
+use super::session::{APT_CACHE, APT_GET, ONLY_WHAT_IS_ASKED, SIGNED_ONLY, Session};
 use super::simulate::{Simulated, Uri, uris};
 use super::solve::{Solution, Solver};
 use super::status::{Database, argument, state_word};
@@ -20,7 +20,12 @@ use std::collections::HashMap;
 const WANTED_CAP: usize = 5_000;
 
 /// Answers a job.
-pub(super) fn rehearse(session: &Session<'_, '_>, database: &Database, index: &Index, job: &Job) -> Result<RehearsalOutcome, PluginError> {
+pub(super) fn rehearse(
+    session: &Session<'_, '_>,
+    database: &Database,
+    index: &Index,
+    job: &Job,
+) -> Result<RehearsalOutcome, PluginError> {
     if job.ecosystem != Ecosystem::Debian || job.wanted.len() > WANTED_CAP {
         let message = format!("this is no job for apt: ecosystem {}, {} packages", job.ecosystem, job.wanted.len());
         return Err(fail(ErrorKind::InvalidInput, message));
@@ -42,7 +47,8 @@ pub(super) fn rehearse(session: &Session<'_, '_>, database: &Database, index: &I
     let manifest = manifest(session, database, &solution)?;
     // The simulation reads dpkg's database itself: was it the same one?
     if session.database()?.digest() != manifest.base_digest {
-        return Err(fail(ErrorKind::Unavailable, "the installed packages changed during the dry run").advise("Try again when no other package manager runs."));
+        return Err(fail(ErrorKind::Unavailable, "the installed packages changed during the dry run")
+            .advise("Try again when no other package manager runs."));
     }
     let mut notes = obstacles;
     notes.extend(notes_for(session, database, &manifest)?);
@@ -59,7 +65,8 @@ fn manifest(session: &Session<'_, '_>, database: &Database, solution: &Solution)
     let mut disk: i64 = 0;
     for step in &mut steps {
         let old = database.find(&step.name, &step.architecture).map_or(0, |entry| entry.installed_kib);
-        let record = step.to.as_ref().and_then(|to| records.get(&(step.name.clone(), to.clone(), step.architecture.clone())));
+        let record =
+            step.to.as_ref().and_then(|to| records.get(&(step.name.clone(), to.clone(), step.architecture.clone())));
         let new = record.map_or(0, |record| record.installed_kib);
         let kib = i64::try_from(new).unwrap_or(0).saturating_sub(i64::try_from(old).unwrap_or(0));
         disk = disk.saturating_add(kib.saturating_mul(1024));
@@ -105,14 +112,21 @@ struct Record {
     sha256: Option<String>,
 }
 
-fn records(session: &Session<'_, '_>, exact: &[String]) -> Result<HashMap<(String, String, String), Record>, PluginError> {
+fn records(
+    session: &Session<'_, '_>,
+    exact: &[String],
+) -> Result<HashMap<(String, String, String), Record>, PluginError> {
     let mut records = HashMap::new();
     for some in exact.chunks(200) {
         let ended = session.run(Program::query(APT_CACHE).args(["show"]).args(some.iter().cloned()))?;
         let mut stanzas = Stanzas::new(ended.stdout.as_bytes());
         // A stanza that cannot be read costs only the estimate of disk space.
         while let Ok(Some(stanza)) = stanzas.next() {
-            let key = (stanza.text("Package").to_owned(), stanza.text("Version").to_owned(), stanza.text("Architecture").to_owned());
+            let key = (
+                stanza.text("Package").to_owned(),
+                stanza.text("Version").to_owned(),
+                stanza.text("Architecture").to_owned(),
+            );
             let record = Record {
                 installed_kib: stanza.text("Installed-Size").parse().unwrap_or(0),
                 size: stanza.text("Size").parse().ok(),
@@ -125,20 +139,33 @@ fn records(session: &Session<'_, '_>, exact: &[String]) -> Result<HashMap<(Strin
 }
 
 /// Where apt would fetch each file from. Every step is named exactly, so that nothing is solved anew.
-fn addresses(session: &Session<'_, '_>, database: &Database, steps: &[PackageStep], solution: &Solution) -> Result<Vec<Uri>, PluginError> {
-    let mut args: Vec<String> = ["--print-uris", "-y", "-qq", "--no-install-recommends", "--allow-downgrades", "-o", "Debug::NoLocking=1"]
-        .map(str::to_owned)
-        .to_vec();
+fn addresses(
+    session: &Session<'_, '_>,
+    database: &Database,
+    steps: &[PackageStep],
+    solution: &Solution,
+) -> Result<Vec<Uri>, PluginError> {
+    let mut args: Vec<String> =
+        ["--print-uris", "-y", "-qq", "--allow-downgrades", "-o", "Debug::NoLocking=1"].map(str::to_owned).to_vec();
     // An empty cache folder: a file that is in the real one would not be listed.
-    let options = ["-o", "Acquire::ForceHash=SHA256", "-o", "Dir::Cache::Archives=/nonexistent/", "-o", "APT::Get::AutomaticRemove=false"];
+    let options = ["-o", "Acquire::ForceHash=SHA256", "-o", "Dir::Cache::Archives=/nonexistent/"];
     args.extend(options.map(str::to_owned));
+    args.extend(ONLY_WHAT_IS_ASKED.map(str::to_owned));
     args.extend(SIGNED_ONLY.map(str::to_owned));
     args.push("install".to_owned());
     args.extend(steps.iter().filter_map(|step| exact(database, step)));
-    args.extend(steps.iter().filter(|step| step.to.is_none()).map(|step| format!("{}-", argument(&step.name, &step.architecture, &database.native))));
+    args.extend(
+        steps
+            .iter()
+            .filter(|step| step.to.is_none())
+            .map(|step| format!("{}-", argument(&step.name, &step.architecture, &database.native))),
+    );
     let ended = session.run(Program::query(APT_GET).args(args))?;
     if !ended.success {
-        let what = format!("apt does not say where the files of {} come from", solution.wishes.iter().map(|w| w.shown()).collect::<Vec<_>>().join(", "));
+        let what = format!(
+            "apt does not say where the files of {} come from",
+            solution.wishes.iter().map(|w| w.shown()).collect::<Vec<_>>().join(", ")
+        );
         return Err(diagnose::error_of(&what, &ended));
     }
     Ok(uris(&ended.stdout))
@@ -147,11 +174,16 @@ fn addresses(session: &Session<'_, '_>, database: &Database, steps: &[PackageSte
 fn file(step: &PackageStep, to: &str, uris: &[Uri], record: Option<&Record>) -> Result<PackageFile, PluginError> {
     let name = text::deb_name(&step.name, to, &step.architecture);
     let without = |what: &str| {
-        fail(ErrorKind::Denied, format!("the signed index has no {what} for {} {to}", step.name))
-            .advise("Only files with a sha-256 in a signed index are installed; ask the repository's operator to publish one.")
+        fail(ErrorKind::Denied, format!("the signed index has no {what} for {} {to}", step.name)).advise(
+            "Only files with a sha-256 in a signed index are installed; ask the repository's operator to publish one.",
+        )
     };
     let uri = uris.iter().find(|uri| uri.file == name).ok_or_else(|| without("address"))?;
-    let sha256 = uri.sha256.clone().or_else(|| record.and_then(|record| record.sha256.clone())).ok_or_else(|| without("sha-256"))?;
+    let sha256 = uri
+        .sha256
+        .clone()
+        .or_else(|| record.and_then(|record| record.sha256.clone()))
+        .ok_or_else(|| without("sha-256"))?;
     let size = if uri.size > 0 { uri.size } else { record.and_then(|record| record.size).unwrap_or(0) };
     Ok(PackageFile { name, uri: uri.uri.clone(), size, sha256 })
 }
@@ -159,14 +191,25 @@ fn file(step: &PackageStep, to: &str, uris: &[Uri], record: Option<&Record>) -> 
 fn notes_for(session: &Session<'_, '_>, database: &Database, manifest: &Manifest) -> Result<Vec<Reason>, PluginError> {
     let mut notes = Vec::new();
     if database.journal {
-        notes.push(Reason::new("apt.interrupted", "an earlier run of dpkg was interrupted; it is finished first (`dpkg --configure -a`)"));
+        notes.push(Reason::new(
+            "apt.interrupted",
+            "an earlier run of dpkg was interrupted; it is finished first (`dpkg --configure -a`)",
+        ));
     }
     for entry in database.unfinished().take(20) {
-        let text = format!("{} {} is {} from before: every run of apt tries to finish it again", entry.name(), entry.package.version, state_word(entry.state));
+        let text = format!(
+            "{} {} is {} from before: every run of apt tries to finish it again",
+            entry.name(),
+            entry.package.version,
+            state_word(entry.state)
+        );
         notes.push(Reason::new("apt.unfinished", text));
     }
     for step in manifest.steps.iter().filter(|step| step.to.is_none()) {
-        notes.push(Reason::new("apt.removes", format!("{} {} is removed", step.name, step.from.as_deref().unwrap_or_default())));
+        notes.push(Reason::new(
+            "apt.removes",
+            format!("{} {} is removed", step.name, step.from.as_deref().unwrap_or_default()),
+        ));
     }
     for step in &manifest.steps {
         let Some(entry) = database.find(&step.name, &step.architecture).filter(|_| step.to.is_some()) else { continue };

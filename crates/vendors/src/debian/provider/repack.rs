@@ -37,7 +37,9 @@ pub(super) fn repack(session: &Session<'_, '_>, entry: &Entry, to: &Path) -> Res
     let scratch = session.scratch("repack")?;
     let tree = scratch.outside.join("tree");
     files::need_space(&scratch.outside, entry.installed_kib.saturating_mul(2048), "repacking a former version")?;
-    fs::create_dir(&tree).and_then(|()| fs::set_permissions(&tree, Permissions::from_mode(0o755))).map_err(|e| cannot("scratch folder", e))?;
+    fs::create_dir(&tree)
+        .and_then(|()| fs::set_permissions(&tree, Permissions::from_mode(0o755)))
+        .map_err(|e| cannot("scratch folder", e))?;
     let list = control_file(&session.root, entry, "list").ok_or_else(|| {
         fail(ErrorKind::Failed, format!("cannot repack {}: dpkg has no list of its files", package.name))
             .advise("Reinstall it (`apt-get install --reinstall`), so that it can be put back later.")
@@ -79,13 +81,18 @@ impl<'a> Copier<'a> {
     fn new(root: &'a Rooted, entry: &Entry, tree: &'a Path) -> Self {
         let sums = control_file(root, entry, "md5sums").unwrap_or_default();
         let sums = String::from_utf8_lossy(&sums);
-        let sums = sums.lines().filter_map(|line| line.split_once("  ")).map(|(sum, path)| (format!("/{path}"), sum.to_owned())).collect();
+        let sums = sums
+            .lines()
+            .filter_map(|line| line.split_once("  "))
+            .map(|(sum, path)| (format!("/{path}"), sum.to_owned()))
+            .collect();
         Self { root, tree, diverted: diversions(root, entry.name()), sums, found: Repacked::default() }
     }
 
     fn copy_all(&mut self, list: &str) -> io::Result<()> {
         let paths: Vec<&str> = list.lines().filter(|path| is_plain(path)).take(PATHS_CAP).collect();
-        let folders: HashSet<&str> = paths.iter().filter_map(|path| path.rsplit_once('/')).map(|(folder, _)| folder).collect();
+        let folders: HashSet<&str> =
+            paths.iter().filter_map(|path| path.rsplit_once('/')).map(|(folder, _)| folder).collect();
         for path in &paths {
             self.copy(path, folders.contains(path))?;
         }
@@ -146,7 +153,10 @@ fn make_folder(target: &Path, meta: Option<&fs::Metadata>) -> io::Result<()> {
 
 /// An absolute path without `.` and `..`, below the root.
 fn is_plain(path: &str) -> bool {
-    let mut parts = PathBuf::from(path).components().map(|part| matches!(part, Component::RootDir | Component::Normal(_))).collect::<Vec<_>>();
+    let mut parts = PathBuf::from(path)
+        .components()
+        .map(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+        .collect::<Vec<_>>();
     path.starts_with('/') && path.len() > 1 && path != "/." && parts.drain(..).all(|plain| plain)
 }
 
@@ -170,10 +180,13 @@ fn write_control(session: &Session<'_, '_>, entry: &Entry, tree: &Path) -> io::R
     let folder = tree.join("DEBIAN");
     fs::create_dir(&folder)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o755))?;
-    let stanza = stanza_of(&session.root, &package.name, &package.architecture)?.filter(|stanza| stanza.text("Version") == package.version);
+    let stanza = stanza_of(&session.root, &package.name, &package.architecture)?
+        .filter(|stanza| stanza.text("Version") == package.version);
     let stanza = stanza.ok_or_else(|| io::Error::other("dpkg's status file has no fields of it"))?;
     let mut control = String::new();
-    for (name, value) in stanza.fields().filter(|(name, _)| !NOT_THE_PACKAGES.iter().any(|not| name.eq_ignore_ascii_case(not))) {
+    for (name, value) in
+        stanza.fields().filter(|(name, _)| !NOT_THE_PACKAGES.iter().any(|not| name.eq_ignore_ascii_case(not)))
+    {
         let gap = if value.starts_with('\n') { "" } else { " " };
         control.push_str(&format!("{name}:{gap}{value}\n"));
     }

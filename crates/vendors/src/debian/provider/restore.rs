@@ -27,7 +27,10 @@ pub(super) fn conffiles(
             None => remove(root, &saved.path),
         };
         if changed.map_err(|error| files::cannot_write(Path::new(&saved.path), &error))? {
-            notes.push(Reason::new("apt.conffile-restored", format!("{} of {} is as it was before", saved.path, saved.package)));
+            notes.push(Reason::new(
+                "apt.conffile-restored",
+                format!("{} of {} is as it was before", saved.path, saved.package),
+            ));
         }
     }
     for path in beside(root, back().map(|saved| saved.path.as_str())) {
@@ -91,7 +94,12 @@ fn remove(root: &Rooted, path: &str) -> io::Result<bool> {
 
 /// Configuration files that only the newer version had: dpkg leaves them and calls them obsolete. Removed when
 /// nobody edited them.
-fn brought(root: &Rooted, database: &Database, snapshot: &Snapshot, is_back: &dyn Fn(&str) -> bool) -> Result<Vec<Reason>, PluginError> {
+fn brought(
+    root: &Rooted,
+    database: &Database,
+    snapshot: &Snapshot,
+    is_back: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Reason>, PluginError> {
     let mut notes = Vec::new();
     for entry in database.installed().filter(|entry| is_back(entry.name())) {
         let new = |path: &str| !snapshot.conffiles.iter().any(|saved| saved.path == path);
@@ -100,7 +108,11 @@ fn brought(root: &Rooted, database: &Database, snapshot: &Snapshot, is_back: &dy
             if found == conffile.md5 {
                 remove(root, &conffile.path).map_err(|error| files::cannot_write(Path::new(&conffile.path), &error))?;
             } else {
-                let text = format!("{} came with the newer version of {} and was edited since: it stays", conffile.path, entry.name());
+                let text = format!(
+                    "{} came with the newer version of {} and was edited since: it stays",
+                    conffile.path,
+                    entry.name()
+                );
                 notes.push(Reason::new("apt.conffile-left", text));
             }
         }

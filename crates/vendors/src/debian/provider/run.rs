@@ -9,9 +9,10 @@ use super::{fail, text};
 use fettle_plugin::{ErrorKind, PluginError, ProviderContext};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,11 +21,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long output is read on after the program has ended, when a background child holds the pipe.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long a program has to end after SIGTERM before SIGKILL.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// Longest line that is passed on; the rest of it is left out.
 const LINE_CAP: usize = 4096;
 /// Most lines of one run that are passed on.
 const LINES_PASSED_ON: u32 = 20_000;
+/// Which of the streams is apt's status; 0 and 1 are standard output and error.
+const STATUS: usize = 2;
 /// Last lines kept for messages.
 const TAIL: usize = 400;
 
@@ -88,7 +91,8 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// The same with apt's status lines (on stderr, by `APT::Status-Fd=2`) shown as progress from one per cent to another.
+    /// The same with apt's status lines shown as progress from one per cent to another. They come on a pipe
+    /// of their own, for apt closes that descriptor in all it starts: on stderr, scripts could not write any more.
     pub fn progress(mut self, from: u8, to: u8) -> Self {
         self.progress = Some((from, to));
         self
@@ -100,7 +104,7 @@ impl<'a> Program<'a> {
         self
     }
 
-    fn command(&self, root: &Rooted) -> Command {
+    fn command(&self, root: &Rooted, status: Option<i32>) -> Command {
         let mut command = Command::new("/usr/bin/setsid");
         if !root.is_host() {
             // A private /proc and process namespace: what a maintainer script starts in an image ends with it.
@@ -109,7 +113,11 @@ impl<'a> Program<'a> {
             flag.push(&root.path);
             command.arg(flag).args(["--mount-proc", "--"]);
         }
-        command.arg(self.path).args(&self.args);
+        command.arg(self.path);
+        if let Some(status) = status {
+            command.arg("-o").arg(format!("APT::Status-Fd={status}"));
+        }
+        command.args(&self.args);
         command.env_clear().envs(ENVIRONMENT).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -148,11 +156,15 @@ impl Ended {
 pub(super) fn run(context: &ProviderContext<'_>, root: &Rooted, program: Program<'_>) -> Result<Ended, PluginError> {
     check_root(root)?;
     tracing::debug!(program = program.path, args = ?program.args, root = %root.path.display(), "package manager starts");
-    let mut child = program.command(root).spawn().map_err(|error| {
+    let cannot = |error: std::io::Error| {
         fail(ErrorKind::Unsupported, format!("cannot start {}: {error}", program.path))
             .advise("Install util-linux and apt; both are part of every Debian system.")
-    })?;
-    let mut reading = Reading::of(&mut child, context, &program)?;
+    };
+    let status = program.progress.is_some().then(status_pipe).transpose().map_err(cannot)?;
+    let number = status.as_ref().map(|(_, write)| write.as_raw_fd());
+    let mut child = program.command(root, number).spawn().map_err(cannot)?;
+    let status = status.map(|(read, _)| read);
+    let mut reading = Reading::of(&mut child, status, context, &program)?;
     let ended = attend(context, &program, &mut child, &mut reading);
     if ended.is_err() {
         end_by_force(&mut child, &mut reading);
@@ -162,9 +174,21 @@ pub(super) fn run(context: &ProviderContext<'_>, root: &Rooted, program: Program
     ended.success = status.success();
     if status.code() == Some(127) || status.code() == Some(126) {
         let lines = ended.telling(3).join("; ");
-        return Err(fail(ErrorKind::Unsupported, format!("cannot run {} in {}: {lines}", program.path, root.path.display())));
+        return Err(fail(
+            ErrorKind::Unsupported,
+            format!("cannot run {} in {}: {lines}", program.path, root.path.display()),
+        ));
     }
     Ok(ended)
+}
+
+/// A pipe whose writing end is inherited by what is started next. Should another thread start a program in the
+/// same moment, that one inherits it too, which does no harm: nobody waits for this pipe's end.
+fn status_pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = std::io::pipe()?;
+    let write = OwnedFd::from(write);
+    fcntl_setfd(&write, FdFlags::empty())?;
+    Ok((read.into(), write))
 }
 
 /// What another root needs before anything can run in it.
@@ -174,7 +198,8 @@ fn check_root(root: &Rooted) -> Result<(), PluginError> {
     }
     if !rustix::process::geteuid().is_root() {
         let message = format!("running apt inside {} needs root", root.path.display());
-        return Err(fail(ErrorKind::Denied, message).advise("Run the agent as root; without it, only the inventory of another root can be read."));
+        return Err(fail(ErrorKind::Denied, message)
+            .advise("Run the agent as root; without it, only the inventory of another root can be read."));
     }
     for path in ["/dev/null", "/proc"] {
         if root.real(path).is_err() {
@@ -199,6 +224,7 @@ fn attend(
         patience = (patience * 2).min(TICK);
         reading.read(wait);
         if let Some(status) = child.try_wait().map_err(|error| cannot_wait(program, &error))? {
+            reading.close(STATUS);
             let until = Instant::now() + DRAIN;
             while reading.open() && Instant::now() < until && reading.read(Duration::from_millis(20)) {}
             return Ok(status);
@@ -222,29 +248,31 @@ fn cannot_wait(program: &Program<'_>, error: &std::io::Error) -> PluginError {
     fail(ErrorKind::Failed, format!("cannot wait for {}: {error}", program.path))
 }
 
-/// SIGTERM to the whole group, then SIGKILL. `setsid` made the child the leader of its group.
+/// SIGTERM to the whole group, then SIGKILL, until nobody is left in it: `setsid` made the child the leader of
+/// its group, and the first of a process namespace ignores SIGTERM.
 fn end_by_force(child: &mut Child, reading: &mut Reading<'_, '_>) {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    for (signal, grace) in [(Signal::TERM, GRACE), (Signal::KILL, GRACE)] {
-        if let Some(group) = group {
-            let _ = kill_process_group(group, signal);
-        }
+    let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
+    // After SIGKILL there is little to wait for: those that nobody reaps stay members of the group.
+    for (signal, grace) in [(Signal::TERM, GRACE), (Signal::KILL, Duration::from_secs(2))] {
+        let _ = kill_process_group(group, signal);
         let until = Instant::now() + grace;
         while Instant::now() < until {
             reading.read(Duration::from_millis(50));
-            match child.try_wait() {
-                Ok(None) => {}
-                Ok(Some(_)) | Err(_) => return,
+            let _ = child.try_wait();
+            if test_kill_process_group(group).is_err() {
+                return;
             }
         }
     }
-    tracing::error!(pid = child.id(), "a program of the package manager cannot be ended");
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        tracing::error!(pid = child.id(), "a program of the package manager cannot be ended");
+    }
 }
 
 /// The output of a running program.
 struct Reading<'p, 'c> {
     context: &'p ProviderContext<'c>,
-    streams: [Stream; 2],
+    streams: [Stream; 3],
     shown: bool,
     progress: Option<(u8, u8)>,
     passed_on: u32,
@@ -260,8 +288,13 @@ struct Stream {
 }
 
 impl<'p, 'c> Reading<'p, 'c> {
-    fn of(child: &mut Child, context: &'p ProviderContext<'c>, program: &Program<'_>) -> Result<Self, PluginError> {
-        let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    fn of(
+        child: &mut Child,
+        status: Option<OwnedFd>,
+        context: &'p ProviderContext<'c>,
+        program: &Program<'_>,
+    ) -> Result<Self, PluginError> {
+        let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from), status];
         for pipe in pipes.iter().flatten() {
             fcntl_setfl(pipe, OFlags::NONBLOCK)
                 .map_err(|error| fail(ErrorKind::Failed, format!("cannot read from {}: {error}", program.path)))?;
@@ -286,7 +319,8 @@ impl<'p, 'c> Reading<'p, 'c> {
     /// Waits up to `wait` for output and takes what is there. False when nothing came.
     fn read(&mut self, wait: Duration) -> bool {
         let pipes: Vec<_> = self.streams.iter().filter_map(|stream| stream.pipe.as_ref()).collect();
-        let mut polled: Vec<_> = pipes.iter().map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)).collect();
+        let mut polled: Vec<_> =
+            pipes.iter().map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)).collect();
         let wait = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
         if !matches!(poll(&mut polled, Some(&wait)), Ok(1..)) {
             return false;
@@ -345,10 +379,11 @@ impl<'p, 'c> Reading<'p, 'c> {
         if line.is_empty() {
             return;
         }
-        if let Some(status) = self.progress.and_then(|range| Status::parse(&line).map(|status| (range, status))) {
-            return self.show_status(status.0, status.1);
+        match (index == STATUS, self.progress) {
+            (false, _) => self.keep(line),
+            (true, Some(range)) => Status::parse(&line).into_iter().for_each(|status| self.show_status(range, status)),
+            (true, None) => {}
         }
-        self.keep(line);
     }
 
     fn show_status(&mut self, (from, to): (u8, u8), status: Status<'_>) {
@@ -375,13 +410,8 @@ impl<'p, 'c> Reading<'p, 'c> {
     }
 
     fn finish(mut self) -> Ended {
-        self.end_line(0);
-        self.end_line(1);
-        Ended {
-            success: false,
-            stdout: String::from_utf8_lossy(&self.captured).into_owned(),
-            lines: self.tail.into(),
-        }
+        (0..self.streams.len()).for_each(|index| self.end_line(index));
+        Ended { success: false, stdout: String::from_utf8_lossy(&self.captured).into_owned(), lines: self.tail.into() }
     }
 }
 
@@ -395,13 +425,115 @@ struct Status<'a> {
 
 impl<'a> Status<'a> {
     fn parse(line: &'a str) -> Option<Self> {
-        // Found anywhere: a script's line without an end may stand before it.
-        let (kind, at) = ["pmstatus:", "dlstatus:", "pmerror:", "pmconffile:"]
-            .iter()
-            .find_map(|kind| line.find(kind).map(|at| (*kind, at + kind.len())))?;
-        let rest = line.get(at..)?;
-        let mut parts = rest.splitn(3, ':');
-        let (package, percent, what) = (parts.next()?, parts.next()?, parts.next()?);
-        Some(Self { error: kind == "pmerror:", package, percent: percent.parse().ok()?, what: what.trim() })
+        let mut parts = line.splitn(4, ':');
+        let (kind, package, percent, what) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let known = matches!(kind, "pmstatus" | "dlstatus" | "pmerror" | "pmconffile");
+        let percent = percent.parse().ok().filter(|_| known)?;
+        Some(Self { error: kind == "pmerror", package, percent, what: what.trim() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fettle_plugin::ProviderEvents;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Events {
+        lines: Mutex<Vec<String>>,
+        progress: Mutex<Vec<(u8, String)>>,
+    }
+    impl ProviderEvents for Events {
+        fn output(&self, line: &str) {
+            self.lines.lock().unwrap().push(line.to_owned());
+        }
+        fn progress(&self, percent: u8, what: &str) {
+            self.progress.lock().unwrap().push((percent, what.to_owned()));
+        }
+    }
+
+    fn start(events: &Events, limit: Duration, program: Program<'_>) -> Result<Ended, PluginError> {
+        let context = ProviderContext {
+            root: PathBuf::from("/"),
+            events,
+            deadline: Instant::now() + limit,
+            lock_patience: Duration::ZERO,
+        };
+        run(&context, &Rooted::new(Path::new("/")).unwrap(), program)
+    }
+
+    fn shell(events: &Events, limit: Duration, script: &str) -> (Result<Ended, PluginError>, Duration) {
+        let begin = Instant::now();
+        let program = Program { capture: 1000, ..Program::change("/bin/sh") };
+        let ended = start(events, limit, program.args(["-c", script]));
+        (ended, begin.elapsed())
+    }
+
+    #[test]
+    fn a_child_left_in_the_background_holds_nobody_up() {
+        let (ended, took) = shell(&Events::default(), Duration::from_secs(20), "sleep 60 & echo $!; exit 3");
+        let ended = ended.unwrap();
+        assert!(!ended.success && took < Duration::from_secs(5), "{took:?}");
+        let left = ended.stdout.trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        rustix::process::kill_process(left, Signal::KILL).expect("it lives on");
+    }
+
+    #[test]
+    fn what_hangs_is_ended_with_all_it_started() {
+        let events = Events::default();
+        let (ended, took) =
+            shell(&events, Duration::from_millis(300), "sh -c 'trap : TERM; echo $$; while :; do sleep 1; done'");
+        assert!(ended.unwrap_err().message.contains("did not end in its time"));
+        assert!(took < Duration::from_secs(25), "{took:?}");
+        let pid: i32 = events.lines.lock().unwrap()[0].parse().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        assert!(status.is_empty() || status.contains("State:\tZ"), "{status}");
+    }
+
+    #[test]
+    fn there_is_nobody_to_ask_and_nothing_inherited() {
+        let script = "read answer && exit 9; test -t 0 && exit 8; (: </dev/tty) 2>/dev/null && exit 7; env | sort";
+        let ended = shell(&Events::default(), Duration::from_secs(20), script).0.unwrap();
+        assert!(ended.success, "{ended:?}");
+        assert!(
+            ended.stdout.contains("DEBIAN_FRONTEND=noninteractive") && !ended.stdout.contains("CARGO"),
+            "{}",
+            ended.stdout
+        );
+    }
+
+    #[test]
+    fn output_is_bounded_and_harmless() {
+        let events = Events::default();
+        let script = "printf '\\033[31mred\\n'; yes x | head -n 30000; head -c 100000 /dev/zero | tr '\\0' y; echo; echo end >&2";
+        let ended = shell(&events, Duration::from_secs(20), script).0.unwrap();
+        assert!(ended.success && ended.stdout.len() == 1000);
+        let lines = events.lines.lock().unwrap();
+        assert_eq!(lines[0], "\u{fffd}[31mred");
+        assert_eq!(lines.len(), LINES_PASSED_ON as usize + 1);
+        assert!(ended.lines.len() <= TAIL && ended.lines.iter().all(|line| line.len() <= LINE_CAP));
+    }
+
+    #[test]
+    fn status_lines_become_progress_and_errors() {
+        // A stand-in for apt, that writes where `-o APT::Status-Fd=N` says.
+        let script = "#!/bin/bash\nfd=${2#APT::Status-Fd=}\nprintf 'pmstatus:a:50.0:Unpacking a (amd64)\\npmerror:a:60:it failed: 7\\nnoise\\n' >&$fd\necho out\necho err >&2\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("apt");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let events = Events::default();
+        let program = Program::change(path.to_string_lossy().into_owned().leak()).progress(0, 50);
+        let ended = start(&events, Duration::from_secs(20), program).unwrap();
+        assert!(ended.success, "{ended:?}");
+        assert_eq!(
+            events.progress.lock().unwrap().as_slice(),
+            [(25, "Unpacking a (amd64)".to_owned()), (30, "it failed: 7".to_owned())]
+        );
+        let mut lines = ended.lines;
+        lines.sort();
+        assert_eq!(lines, ["a: it failed: 7", "err", "out"]);
     }
 }

@@ -29,6 +29,15 @@ pub(super) const SIGNED_ONLY: [&str; 8] = [
     "APT::Get::AllowUnauthenticated=false",
 ];
 
+/// apt adds nothing of its own accord: no recommended packages, no other packages of the same source, no clearing away.
+pub(super) const ONLY_WHAT_IS_ASKED: [&str; 5] = [
+    "--no-install-recommends",
+    "-o",
+    "APT::Get::Upgrade-By-Source-Package=false",
+    "-o",
+    "APT::Get::AutomaticRemove=false",
+];
+
 /// What one call works with.
 pub(super) struct Session<'a, 'c> {
     /// From the caller.
@@ -66,7 +75,8 @@ impl<'a, 'c> Session<'a, 'c> {
         if rustix::process::geteuid().is_root() {
             return Ok(());
         }
-        Err(fail(ErrorKind::Denied, "changing packages needs root").advise("Run the agent as root, or use it with --read-only."))
+        Err(fail(ErrorKind::Denied, "changing packages needs root")
+            .advise("Run the agent as root, or use it with --read-only."))
     }
 
     /// Fetches the indexes anew. Whatever goes wrong, apt keeps the last good ones in use.
@@ -75,7 +85,10 @@ impl<'a, 'c> Session<'a, 'c> {
         locks::wait(self.context, &self.root, &locks::LISTS)?;
         self.context.events.progress(0, "fetching the package indexes");
         // Without this error mode a mirror that is away is a warning only, and old indexes look like new ones.
-        let update = Program::query(APT_GET).args(["-q", "-o", "APT::Update::Error-Mode=any"]).args(SIGNED_ONLY).args(["update"]);
+        let update = Program::query(APT_GET)
+            .args(["-q", "-o", "APT::Update::Error-Mode=any"])
+            .args(SIGNED_ONLY)
+            .args(["update"]);
         let ended = self.run(update.shown())?;
         if ended.success {
             return Ok(());

@@ -19,7 +19,11 @@ pub(super) struct Simulated {
 pub(super) fn steps(output: &str) -> Vec<Simulated> {
     let mut steps: Vec<Simulated> = Vec::new();
     for step in output.lines().filter_map(step) {
-        if !steps.iter().any(|known| known.name == step.name && known.architecture == step.architecture && known.to.is_some() == step.to.is_some()) {
+        if !steps.iter().any(|known| {
+            known.name == step.name
+                && known.architecture == step.architecture
+                && known.to.is_some() == step.to.is_some()
+        }) {
             steps.push(step);
         }
     }
@@ -118,7 +122,12 @@ fn uri(line: &str) -> Option<Uri> {
     let (file, size) = (words.next()?, words.next()?.parse().ok()?);
     let sha256 = words.next().and_then(|hash| hash.strip_prefix("SHA256:")).map(str::to_ascii_lowercase);
     let sha256 = sha256.filter(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
-    (text::is_file_name(file) && uri.len() < 4096).then(|| Uri { uri: uri.to_owned(), file: file.to_owned(), size, sha256 })
+    (text::is_file_name(file) && uri.len() < 4096).then(|| Uri {
+        uri: uri.to_owned(),
+        file: file.to_owned(),
+        size,
+        sha256,
+    })
 }
 
 #[cfg(test)]
@@ -143,7 +152,11 @@ Inst evil;name [1] (2 X [all])
     fn reads_the_steps() {
         let seen: Vec<String> = steps(REAL)
             .iter()
-            .map(|s| format!("{} {:?} {:?} -> {:?}", s.name, s.architecture, s.from, s.to).replace("Some(", "").replace(')', ""))
+            .map(|s| {
+                format!("{} {:?} {:?} -> {:?}", s.name, s.architecture, s.from, s.to)
+                    .replace("Some(", "")
+                    .replace(')', "")
+            })
             .collect();
         insta::assert_snapshot!(seen.join("\n"), @r#"
         tb-peer None "1.0-1" -> None
@@ -170,7 +183,9 @@ Inst evil;name [1] (2 X [all])
     #[test]
     fn reads_where_files_come_from() {
         let hash = "3cfc31c298ee8ae4df953452953356a88a0f6af0e0a7137ab2c02814baf7f4eb";
-        let found = uris(&format!("'http://h/pool/a_1%2b_all.deb' a_9%3a1.0-1_all.deb 772 SHA256:{hash}\n'http://h/b' ../b.deb 1 SHA256:{hash}\n'http://h/c' c.deb 1 MD5Sum:00\n"));
+        let found = uris(&format!(
+            "'http://h/pool/a_1%2b_all.deb' a_9%3a1.0-1_all.deb 772 SHA256:{hash}\n'http://h/b' ../b.deb 1 SHA256:{hash}\n'http://h/c' c.deb 1 MD5Sum:00\n"
+        ));
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].sha256.as_deref(), Some(hash));
         assert_eq!((found[0].file.as_str(), found[0].size), ("a_9%3a1.0-1_all.deb", 772));

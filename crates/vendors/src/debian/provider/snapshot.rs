@@ -120,8 +120,9 @@ impl Snapshot {
     pub fn read(request: &StepRequest) -> Result<Option<Self>, PluginError> {
         let path = file(request);
         let cannot = |error: String| {
-            fail(ErrorKind::Failed, format!("cannot read {}: {error}", path.display()))
-                .advise("What this deployment kept is damaged: put the former versions back from the repository by hand.")
+            fail(ErrorKind::Failed, format!("cannot read {}: {error}", path.display())).advise(
+                "What this deployment kept is damaged: put the former versions back from the repository by hand.",
+            )
         };
         let opened = match std::fs::File::open(&path) {
             Ok(opened) => opened,
@@ -139,7 +140,8 @@ impl Snapshot {
 
     /// Writes it; the last act of keeping, so that a snapshot that is there is complete.
     pub fn write(&self, request: &StepRequest) -> Result<(), PluginError> {
-        let bytes = serde_json::to_vec_pretty(self).map_err(|error| fail(ErrorKind::Failed, format!("cannot write the snapshot: {error}")))?;
+        let bytes = serde_json::to_vec_pretty(self)
+            .map_err(|error| fail(ErrorKind::Failed, format!("cannot write the snapshot: {error}")))?;
         files::write_whole(&file(request), &bytes)
     }
 
@@ -156,22 +158,42 @@ impl Snapshot {
     /// a package that was unfinished and is whole now does not count.
     pub fn changes(&self, database: &Database, manifest: &Manifest, underway: bool) -> Vec<String> {
         let mut before: BTreeMap<(&str, &str), &Before> = BTreeMap::new();
-        before.extend(self.packages.iter().map(|package| ((package.name.as_str(), package.architecture.as_str()), package)));
+        before.extend(
+            self.packages.iter().map(|package| ((package.name.as_str(), package.architecture.as_str()), package)),
+        );
         let mut changes = Vec::new();
         for entry in database.installed() {
             let package = &entry.package;
             match before.remove(&(package.name.as_str(), package.architecture.as_str())) {
-                Some(was) if was.version == package.version && (Some(was.state) == entry.state || entry.state == Some(InstallState::Installed)) => {}
+                Some(was)
+                    if was.version == package.version
+                        && (Some(was.state) == entry.state || entry.state == Some(InstallState::Installed)) => {}
                 _ if underway && is_underway(manifest, entry) => {
                     // Also under the architecture it had before (a package may change to `all`).
                     before.retain(|(name, _), _| *name != package.name);
                 }
-                Some(was) => changes.push(format!("{} was {} and is {} ({})", was.name, was.version, package.version, state_word(entry.state))),
+                Some(was) => changes.push(format!(
+                    "{} was {} and is {} ({})",
+                    was.name,
+                    was.version,
+                    package.version,
+                    state_word(entry.state)
+                )),
                 None => changes.push(format!("{} {} is new", package.name, package.version)),
             }
         }
-        let removal = |was: &Before| manifest.steps.iter().any(|step| step.name == was.name && (step.to.is_none() || step.architecture != was.architecture));
-        changes.extend(before.into_values().filter(|was| !(underway && removal(was))).map(|was| format!("{} {} is gone", was.name, was.version)));
+        let removal = |was: &Before| {
+            manifest
+                .steps
+                .iter()
+                .any(|step| step.name == was.name && (step.to.is_none() || step.architecture != was.architecture))
+        };
+        changes.extend(
+            before
+                .into_values()
+                .filter(|was| !(underway && removal(was)))
+                .map(|was| format!("{} {} is gone", was.name, was.version)),
+        );
         changes
     }
 }
@@ -179,7 +201,8 @@ impl Snapshot {
 fn is_underway(manifest: &Manifest, entry: &Entry) -> bool {
     let package = &entry.package;
     manifest.steps.iter().any(|step| {
-        step.name == package.name && [&step.from, &step.to].into_iter().flatten().any(|version| *version == package.version)
+        step.name == package.name
+            && [&step.from, &step.to].into_iter().flatten().any(|version| *version == package.version)
     })
 }
 
@@ -201,7 +224,12 @@ pub(super) fn packages(database: &Database) -> Vec<Before> {
 }
 
 /// Copies every configuration file of what the manifest replaces or removes.
-pub(super) fn save_conffiles(root: &Rooted, database: &Database, steps: &[PackageStep], folder: &Path) -> Result<Vec<Saved>, PluginError> {
+pub(super) fn save_conffiles(
+    root: &Rooted,
+    database: &Database,
+    steps: &[PackageStep],
+    folder: &Path,
+) -> Result<Vec<Saved>, PluginError> {
     let copies = folder.join("conffiles");
     files::make_folder(&copies)?;
     let mut saved = Vec::new();
@@ -226,7 +254,8 @@ fn save_one(root: &Rooted, path: &str, copies: &Path, name: &str) -> Result<Opti
     let meta = file.metadata().map_err(cannot)?;
     if !meta.is_file() || meta.len() > CONFFILE_CAP {
         let message = format!("cannot keep a copy of {path}: it is no plain file of at most {CONFFILE_CAP} bytes");
-        return Err(fail(ErrorKind::Failed, message).advise("Put it aside and make it a plain file, or leave its package out of the change."));
+        return Err(fail(ErrorKind::Failed, message)
+            .advise("Put it aside and make it a plain file, or leave its package out of the change."));
     }
     let to = copies.join(name);
     files::copy_whole(file.take(CONFFILE_CAP), &to)?;

@@ -3,10 +3,10 @@
 //! apt solves; here it is only asked again, more precisely: with a dependency's exact version where apt
 //! would not look beyond its preferred one, and package by package when one of them spoils the whole.
 
-use super::lists::Index;
+use super::lists::{Index, Offer};
 use super::resolve::Wish;
 use super::run::{Ended, Program};
-use super::session::{APT_GET, Session};
+use super::session::{APT_GET, ONLY_WHAT_IS_ASKED, Session};
 use super::simulate::{self, Simulated, Unmet};
 use super::status::{Database, Entry};
 use super::{is_at_least, is_newer};
@@ -86,26 +86,32 @@ impl Solver<'_, '_, '_> {
             return Ok(Ok(Solution::default()));
         }
         let mut pins = pins.to_vec();
+        let mut objected = None;
         loop {
             let ended = self.simulate(wishes, &pins)?;
-            if ended.success {
-                let solution = Solution { steps: simulate::steps(&ended.stdout), wishes: wishes.to_vec(), pins };
+            let (pin, reasons) = if ended.success {
+                let solution =
+                    Solution { steps: simulate::steps(&ended.stdout), wishes: wishes.to_vec(), pins: pins.clone() };
                 let reasons = self.objections(&solution);
-                return Ok(if reasons.is_empty() { Ok(solution) } else { Err(reasons) });
-            }
-            let unmet = simulate::unmet(&ended.stdout);
-            let pin = unmet.iter().find_map(|unmet| self.pin_for(unmet, wishes, &pins));
+                if reasons.is_empty() {
+                    return Ok(Ok(solution));
+                }
+                (self.pin_for_removed(&solution), objected.get_or_insert(reasons).clone())
+            } else {
+                let unmet = simulate::unmet(&ended.stdout);
+                let pin = unmet.iter().find_map(|unmet| self.pin_for(unmet, wishes, &pins));
+                (pin, objected.clone().unwrap_or_else(|| self.refusal(wishes, &unmet, &ended)))
+            };
             match pin {
                 Some(pin) if pins.len() < PINS_CAP => pins.push(pin),
-                _ => return Ok(Err(self.refusal(wishes, &unmet, &ended))),
+                _ => return Ok(Err(reasons)),
             }
         }
     }
 
     fn simulate(&self, wishes: &[Wish], pins: &[Wish]) -> Result<Ended, PluginError> {
-        let mut args: Vec<String> = ["-s", "-y", "-q", "--no-install-recommends", "-o", "Debug::NoLocking=1", "-o", "APT::Get::AutomaticRemove=false"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut args: Vec<String> = ["-s", "-y", "-q", "-o", "Debug::NoLocking=1"].map(str::to_owned).to_vec();
+        args.extend(ONLY_WHAT_IS_ASKED.map(str::to_owned));
         if wishes.iter().any(|wish| wish.downgrade) {
             args.push("--allow-downgrades".to_owned());
         }
@@ -127,8 +133,37 @@ impl Solver<'_, '_, '_> {
             ">>" => is_newer(offered, version),
             _ => false,
         };
-        let offer = self.index.of(&entry.package).find(|(offer, _)| meets(&offer.version) && is_newer(&offer.version, &entry.package.version))?;
+        let offer = self
+            .index
+            .of(&entry.package)
+            .find(|(offer, _)| meets(&offer.version) && is_newer(&offer.version, &entry.package.version))?;
         Some(self.wish(entry, &offer.0.version))
+    }
+
+    /// What would be removed may only need to be updated too: it depends on exactly the old version, and apt's
+    /// preferred version of it on yet another. The one from the same source version fits, else the lowest.
+    fn pin_for_removed(&self, solution: &Solution) -> Option<Wish> {
+        let asked = || solution.wishes.iter().chain(&solution.pins);
+        let removed =
+            solution.steps.iter().filter(|step| step.to.is_none() && !asked().any(|wish| wish.name == step.name));
+        let entry = removed.filter_map(|step| self.entry_of(step)).find(|entry| !entry.held)?;
+        let newer = || {
+            self.index
+                .of(&entry.package)
+                .map(|(offer, _)| offer)
+                .filter(|offer| is_newer(&offer.version, &entry.package.version))
+        };
+        let same_source = |offer: &&Offer| {
+            asked().filter_map(|wish| self.database.named(&wish.name).next().map(|entry| (wish, entry))).any(
+                |(wish, other)| {
+                    let mut offers = self.index.of(&other.package).map(|(offer, _)| offer);
+                    other.package.source == entry.package.source
+                        && offers.any(|own| own.version == wish.version && own.source_version == offer.source_version)
+                },
+            )
+        };
+        let offer = newer().find(same_source).or_else(|| newer().next())?;
+        Some(self.wish(entry, &offer.version))
     }
 
     fn wish(&self, entry: &Entry, version: &str) -> Wish {
@@ -144,9 +179,14 @@ impl Solver<'_, '_, '_> {
     fn objections(&self, solution: &Solution) -> Vec<Reason> {
         let asked = names(&solution.wishes);
         let mut reasons = Vec::new();
-        let removed: Vec<&str> = solution.steps.iter().filter(|step| step.to.is_none()).map(|step| step.name.as_str()).collect();
+        let removed: Vec<&str> =
+            solution.steps.iter().filter(|step| step.to.is_none()).map(|step| step.name.as_str()).collect();
         if !removed.is_empty() && !self.allow_removals {
-            let text = format!("{asked} can only be installed when {} {} removed, and removals are not allowed", removed.join(", "), if removed.len() == 1 { "is" } else { "are" });
+            let text = format!(
+                "{asked} can only be installed when {} {} removed, and removals are not allowed",
+                removed.join(", "),
+                if removed.len() == 1 { "is" } else { "are" }
+            );
             reasons.push(Reason::new("apt.would-remove", text));
         }
         for step in &solution.steps {
@@ -173,7 +213,11 @@ impl Solver<'_, '_, '_> {
         let asked = names(wishes);
         if !unmet.is_empty() {
             let one = |unmet: &Unmet| {
-                Reason::from_source("apt.unsatisfiable", format!("{asked} cannot be installed: {}", unmet.text), "apt-get")
+                Reason::from_source(
+                    "apt.unsatisfiable",
+                    format!("{asked} cannot be installed: {}", unmet.text),
+                    "apt-get",
+                )
             };
             return unmet.iter().take(8).map(one).collect();
         }
@@ -181,7 +225,12 @@ impl Solver<'_, '_, '_> {
         let all = errors.join("; ");
         let topic = match all.as_str() {
             all if all.contains("Held packages were changed") => "apt.held",
-            all if all.contains("was not found") || all.contains("Unable to locate") || all.contains("no installation candidate") => "apt.not-offered",
+            all if all.contains("was not found")
+                || all.contains("Unable to locate")
+                || all.contains("no installation candidate") =>
+            {
+                "apt.not-offered"
+            }
             all if all.contains("removed") => "apt.would-remove",
             _ => "apt.unsatisfiable",
         };

@@ -92,7 +92,8 @@ impl Database {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let message = format!("{} has no dpkg database ({STATUS})", root.path.display());
-                return Err(fail(ErrorKind::Unsupported, message).advise("The apt provider works on Debian and its derivatives only."));
+                return Err(fail(ErrorKind::Unsupported, message)
+                    .advise("The apt provider works on Debian and its derivatives only."));
             }
             Err(error) => return Err(cannot(STATUS, error)),
         };
@@ -282,7 +283,11 @@ fn conffile(line: &str) -> Option<Conffile> {
             "remove-on-upgrade" => {}
             md5 => {
                 let path = before.trim_end();
-                return path.starts_with('/').then(|| Conffile { path: path.to_owned(), md5: md5.to_owned(), obsolete });
+                return path.starts_with('/').then(|| Conffile {
+                    path: path.to_owned(),
+                    md5: md5.to_owned(),
+                    obsolete,
+                });
             }
         }
         rest = before;
@@ -340,7 +345,8 @@ mod tests {
     #[test]
     fn reads_states_sources_holds_and_marks() {
         let mut text = stanza("dpkg", "1.21", "install ok installed", "");
-        text += &stanza("libssl3", "3.0.1-1+b1", "hold ok installed", "Source: openssl (3.0.1-1)\nInstalled-Size: 6000\n");
+        text +=
+            &stanza("libssl3", "3.0.1-1+b1", "hold ok installed", "Source: openssl (3.0.1-1)\nInstalled-Size: 6000\n");
         text += &stanza("failed", "1", "install ok half-configured", "");
         text += &stanza("triggered", "1", "install ok triggers-pending", "");
         text += &stanza("again", "1", "install reinstreq installed", "");
@@ -359,8 +365,18 @@ mod tests {
         let mut seen = String::new();
         for entry in database.installed() {
             let p = &entry.package;
-            let marks = format!("{}{}", if entry.held { " held" } else { "" }, if entry.automatic { " auto" } else { "" });
-            writeln!(seen, "{} {} <{} {}> {}{marks}", p.name, p.version, p.source, p.source_version, state_word(entry.state)).unwrap();
+            let marks =
+                format!("{}{}", if entry.held { " held" } else { "" }, if entry.automatic { " auto" } else { "" });
+            writeln!(
+                seen,
+                "{} {} <{} {}> {}{marks}",
+                p.name,
+                p.version,
+                p.source,
+                p.source_version,
+                state_word(entry.state)
+            )
+            .unwrap();
         }
         insta::assert_snapshot!(seen, @r"
         again 1 <again 1> half-installed
@@ -381,7 +397,8 @@ mod tests {
 
     #[test]
     fn an_interrupted_run_stands_over_the_status_file() {
-        let (folder, rooted) = root(&(stanza("dpkg", "1", "install ok installed", "") + &stanza("a", "1", "install ok installed", "")));
+        let (folder, rooted) =
+            root(&(stanza("dpkg", "1", "install ok installed", "") + &stanza("a", "1", "install ok installed", "")));
         let before = Database::read(&rooted).unwrap().digest();
         let updates = folder.path().join("var/lib/dpkg/updates");
         std::fs::write(updates.join("0000"), stanza("a", "2", "install ok unpacked", "")).unwrap();
@@ -407,7 +424,9 @@ mod tests {
     #[test]
     fn three_thousand_packages_are_read_quickly() {
         let text: String = (0..3000)
-            .map(|n| stanza(&format!("package-{n}"), "1.0-1", "install ok installed", "Description: one\n two\n three\n"))
+            .map(|n| {
+                stanza(&format!("package-{n}"), "1.0-1", "install ok installed", "Description: one\n two\n three\n")
+            })
             .collect();
         let (_folder, rooted) = root(&text);
         let start = std::time::Instant::now();

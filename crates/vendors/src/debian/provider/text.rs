@@ -36,7 +36,9 @@ pub(super) fn is_file_name(text: &str) -> bool {
     text.len() <= 255
         && text.ends_with(".deb")
         && !text.starts_with(['.', '-'])
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.' | b'_' | b'%' | b'~' | b':'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.' | b'_' | b'%' | b'~' | b':'))
 }
 
 /// Bytes in words for people.

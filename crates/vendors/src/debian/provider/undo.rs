@@ -10,8 +10,8 @@ use super::recover::CONFFILES;
 use super::run::{Ended, Program};
 use super::session::{DPKG, Session};
 use super::snapshot::Snapshot;
-use super::status::{Database, argument};
-use super::{fail, keep, locks, plan, recover, restore};
+use super::status::{Database, Entry, argument};
+use super::{fail, keep, locks, plan, restore};
 use fettle_domain::package::InstallState;
 use fettle_domain::plan::{Manifest, PackageStep};
 use fettle_domain::reason::Reason;
@@ -28,10 +28,12 @@ pub(super) fn undo(session: &Session<'_, '_>, request: &StepRequest) -> Result<A
         if wrong.is_empty() {
             return Ok(Applied::default());
         }
-        let message = format!("the former versions were not kept, so they cannot be put back: {}", plan::shown(&wrong, true));
+        let message =
+            format!("the former versions were not kept, so they cannot be put back: {}", plan::shown(&wrong, true));
         return Err(fail(ErrorKind::Failed, message).advise("Put them back from the repository by hand."));
     };
     let patience = locks::wait(session.context, &session.root, &locks::DPKG)?;
+    refuse_what_others_changed(&session.database()?, manifest)?;
     session.context.events.progress(0, "putting the former versions back");
     let mut said = Vec::new();
     if !plan::verify(&session.database()?, manifest, true).is_empty() {
@@ -52,12 +54,34 @@ pub(super) fn undo(session: &Session<'_, '_>, request: &StepRequest) -> Result<A
     Err(error)
 }
 
+/// A package that somebody brought to a third version since is no longer this deployment's to undo.
+fn refuse_what_others_changed(database: &Database, manifest: &Manifest) -> Result<(), PluginError> {
+    let third = |step: &PackageStep| {
+        let version = &database.find(&step.name, &step.architecture)?.package.version;
+        let known = [&step.from, &step.to].into_iter().flatten().any(|known| known == version);
+        (!known).then(|| format!("{} is {version}", step.name))
+    };
+    let changed: Vec<String> = manifest.steps.iter().filter_map(third).take(8).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let message = format!("somebody changed packages of this deployment since: {}", changed.join(", "));
+    Err(fail(ErrorKind::NotApplicable, message)
+        .advise("Nothing was changed. Undo the later change first, or decide by hand."))
+}
+
 /// First all together by apt, then what is left by dpkg. Returns what was said about what did not work.
-fn put_back(session: &Session<'_, '_>, request: &StepRequest, snapshot: &Snapshot, patience: Duration) -> Result<Vec<String>, PluginError> {
+fn put_back(
+    session: &Session<'_, '_>,
+    request: &StepRequest,
+    snapshot: &Snapshot,
+    patience: Duration,
+) -> Result<Vec<String>, PluginError> {
     let mut said = Vec::new();
     if session.database()?.journal {
-        // apt refuses to work before dpkg's journal is taken in; what cannot be configured is replaced anyway.
-        recover::recover(session)?;
+        // apt refuses to work before dpkg's journal is taken in. Any command that writes does that; this one,
+        // with nothing on its input, does nothing else, and above all runs no script that will be replaced.
+        dpkg(session, &["--set-selections"], &[])?;
     }
     let database = session.database()?;
     let wants = wants(request, snapshot, &database);
@@ -66,7 +90,10 @@ fn put_back(session: &Session<'_, '_>, request: &StepRequest, snapshot: &Snapsho
         match run.check(session).and_then(|()| run.run(session, patience)) {
             Ok(ended) => remember(&mut said, &ended),
             Err(error) => {
-                session.context.events.output(&format!("apt does not put all back ({error}); dpkg is asked package by package"));
+                session
+                    .context
+                    .events
+                    .output(&format!("apt does not put all back ({error}); dpkg is asked package by package"));
                 said.push(error.message);
             }
         }
@@ -85,9 +112,9 @@ fn wants<'r>(request: &'r StepRequest, snapshot: &Snapshot, database: &Database)
             wants.push(Want { step, file: None });
             continue;
         };
-        let unfinished_only = database.find(&step.name, &step.architecture).is_some_and(|entry| {
-            entry.package.version == *from && entry.state != Some(InstallState::HalfInstalled)
-        });
+        let unfinished_only = database
+            .find(&step.name, &step.architecture)
+            .is_some_and(|entry| entry.package.version == *from && entry.state != Some(InstallState::HalfInstalled));
         let kept = snapshot.files.iter().find(|file| file.package == step.name && file.version == *from);
         if let Some(kept) = kept.filter(|_| !unfinished_only) {
             wants.push(Want { step, file: Some((from, old.join(&kept.file))) });
@@ -96,14 +123,16 @@ fn wants<'r>(request: &'r StepRequest, snapshot: &Snapshot, database: &Database)
     wants
 }
 
-/// Finishes what is unpacked in its former version.
+/// Finishes what is unpacked in its former version; nothing else, for other scripts are no part of this.
 fn configure(session: &Session<'_, '_>, request: &StepRequest, said: &mut Vec<String>) -> Result<(), PluginError> {
     let database = session.database()?;
-    let ours = |step: &PackageStep| {
-        database.unfinished().any(|entry| entry.name() == step.name && step.from.as_ref() == Some(&entry.package.version))
+    let ours = |entry: &&Entry| {
+        let mut steps = request.manifest.steps.iter();
+        steps.any(|step| entry.name() == step.name && step.from.as_ref() == Some(&entry.package.version))
     };
-    if database.journal || request.manifest.steps.iter().any(ours) {
-        let ended = dpkg(session, &["--configure", "-a"], &[])?;
+    let names: Vec<String> = database.unfinished().filter(ours).map(|entry| entry.argument(&database.native)).collect();
+    if !names.is_empty() {
+        let ended = dpkg(session, &["--configure"], &names)?;
         remember(said, &ended);
     }
     Ok(())
@@ -116,7 +145,12 @@ fn dpkg(session: &Session<'_, '_>, verb: &[&str], what: &[String]) -> Result<End
 }
 
 /// dpkg on what is left: all at once (it sorts out the order), then one by one, then removals of what was new.
-fn by_dpkg(session: &Session<'_, '_>, request: &StepRequest, snapshot: &Snapshot, said: &mut Vec<String>) -> Result<(), PluginError> {
+fn by_dpkg(
+    session: &Session<'_, '_>,
+    request: &StepRequest,
+    snapshot: &Snapshot,
+    said: &mut Vec<String>,
+) -> Result<(), PluginError> {
     for together in [true, false] {
         let database = session.database()?;
         let wants = wants(request, snapshot, &database);
@@ -125,7 +159,11 @@ fn by_dpkg(session: &Session<'_, '_>, request: &StepRequest, snapshot: &Snapshot
             break;
         }
         let run = LocalRun::new(session, &database, &files, true)?;
-        let groups = if together { vec![run.files().to_vec()] } else { run.files().iter().map(|file| vec![file.clone()]).collect() };
+        let groups = if together {
+            vec![run.files().to_vec()]
+        } else {
+            run.files().iter().map(|file| vec![file.clone()]).collect()
+        };
         for group in groups {
             let ended = dpkg(session, &["--auto-deconfigure", "--install"], &group)?;
             remember(said, &ended);
@@ -162,10 +200,16 @@ fn remember(said: &mut Vec<String>, ended: &Ended) {
 fn purge_new(session: &Session<'_, '_>, manifest: &Manifest, snapshot: &Snapshot) -> Result<(), PluginError> {
     let database = session.database()?;
     let left = |step: &&PackageStep| {
-        step.from.is_none() && !snapshot.residual.contains(&step.name) && database.residual().any(|entry| entry.name() == step.name)
+        step.from.is_none()
+            && !snapshot.residual.contains(&step.name)
+            && database.residual().any(|entry| entry.name() == step.name)
     };
-    let names: Vec<String> =
-        manifest.steps.iter().filter(left).map(|step| argument(&step.name, &step.architecture, &database.native)).collect();
+    let names: Vec<String> = manifest
+        .steps
+        .iter()
+        .filter(left)
+        .map(|step| argument(&step.name, &step.architecture, &database.native))
+        .collect();
     if !names.is_empty() {
         dpkg(session, &["--purge"], &names)?;
     }
@@ -173,7 +217,11 @@ fn purge_new(session: &Session<'_, '_>, manifest: &Manifest, snapshot: &Snapshot
 }
 
 /// Configuration files, holds and automatic marks.
-fn restore_rest(session: &Session<'_, '_>, request: &StepRequest, snapshot: &Snapshot) -> Result<Vec<Reason>, PluginError> {
+fn restore_rest(
+    session: &Session<'_, '_>,
+    request: &StepRequest,
+    snapshot: &Snapshot,
+) -> Result<Vec<Reason>, PluginError> {
     let manifest = &request.manifest;
     let database = session.database()?;
     let is_back = |name: &str| {
@@ -181,7 +229,8 @@ fn restore_rest(session: &Session<'_, '_>, request: &StepRequest, snapshot: &Sna
         steps.peek().is_some() && steps.all(|step| plan::is_reached(&database, step, &step.from))
     };
     let notes = restore::conffiles(&session.root, &database, snapshot, &plan::old_folder(request), &is_back)?;
-    let replaced = || manifest.steps.iter().filter_map(|step| Some((step, snapshot.before(&step.name, &step.architecture)?)));
+    let replaced =
+        || manifest.steps.iter().filter_map(|step| Some((step, snapshot.before(&step.name, &step.architecture)?)));
     let marks: Vec<Mark<'_>> = replaced()
         .map(|(step, before)| Mark { name: &step.name, architecture: &step.architecture, automatic: before.automatic })
         .collect();

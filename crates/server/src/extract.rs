@@ -48,6 +48,10 @@ pub(crate) fn unreadable(rejection: BytesRejection) -> Refusal {
 
 /// JSON with the field and the line in the error.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    // Following the path costs as much again: only what is wrong is read with it.
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();

@@ -1,0 +1,231 @@
+//! `fettle change` and `fettle deployment`.
+
+use super::{query, reasons, text};
+use crate::cli::{Change, ChangeCreate, Deployment, Output};
+use crate::client::{Client, escape};
+use crate::failure::Failure;
+use crate::output::{self, fixed, flexible};
+use serde_json::{Value, json};
+
+/// Runs `fettle change`.
+pub async fn run(command: &Change, form: Output) -> Result<(), Failure> {
+    let client = Client::signed_in()?;
+    match command {
+        Change::Create(options) => create(&client, options, form).await,
+        Change::List { page, state } => {
+            let answer = client.get("/changes", &query(page, &[("state", state.clone())])).await?;
+            if form == Output::Json {
+                return output::json(&answer);
+            }
+            let columns = [fixed("#", "/number"), flexible("TITLE", "/title"), fixed("STATE", "/state"), fixed("HOSTS", "/hosts"), flexible("BY", "/requester"), fixed("CREATED", "/created_at")];
+            output::print(&output::table(&answer, &columns, output::width(), "No change fits. Ask for one: fettle change create --vulnerability CVE-… --host NAME"))
+        }
+        Change::Show { id } => {
+            let answer = client.get(&path(id, ""), &[]).await?;
+            if form == Output::Json {
+                return output::json(&answer);
+            }
+            show(&client, id, &answer).await
+        }
+        Change::Approve { id, digest } => approve(&client, id, digest.clone(), form).await,
+        Change::Reject { id, reason } => act(&client, id, "reject", reason, form).await,
+        Change::Start { id } => act(&client, id, "start", "", form).await,
+        Change::Cancel { id, reason } => act(&client, id, "cancel", reason, form).await,
+        Change::Undo { id, reason } => act(&client, id, "undo", reason, form).await,
+        Change::Watch { id } => watch(&client, id, form).await,
+    }
+}
+
+fn path(id: &str, rest: &str) -> String {
+    format!("/changes/{}{rest}", escape(id.trim_start_matches('#')))
+}
+
+async fn create(client: &Client, options: &ChangeCreate, form: Output) -> Result<(), Failure> {
+    let somewhere = !options.hosts.is_empty() || options.group.is_some();
+    let body = json!({
+        "title": options.title.clone().unwrap_or_default(),
+        "reason": options.reason,
+        "findings": options.findings,
+        "vulnerabilities": options.vulnerabilities,
+        "packages": options.packages,
+        "hosts": options.hosts,
+        "groups": options.group.iter().collect::<Vec<_>>(),
+        // A vulnerability without a place means: wherever it is open.
+        "all_affected": !options.vulnerabilities.is_empty() && !somewhere,
+        "allow_removals": options.allow_removals,
+        "success_percent": options.success,
+        "reboot": if options.reboot { "if-needed" } else { "never" },
+        "restart_services": !options.no_restart,
+    });
+    let answer = client.post("/changes", &body).await?;
+    if form == Output::Json {
+        return output::json(&answer);
+    }
+    let id = text(&answer, "/summary/id");
+    output::line(&format!("change #{} {}: every host tries it dry now", text(&answer, "/summary/number"), text(&answer, "/summary/title")))?;
+    output::line(&format!("follow: fettle change watch {id}"))?;
+    output::line(&format!("read:   fettle change show {id}"))
+}
+
+async fn show(client: &Client, id: &str, answer: &Value) -> Result<(), Failure> {
+    let of = |pointer: &str| output::cell(answer.pointer(pointer));
+    let width = output::width();
+    let counts = |pointer: &str| {
+        let list = answer.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        list.map(|entry| format!("{} {}", text(entry, "/count"), text(entry, "/state"))).collect::<Vec<_>>().join(", ")
+    };
+    let approvals: Vec<String> = answer
+        .get("approvals")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|approval| format!("{} at {}", text(approval, "/by"), text(approval, "/at")))
+        .collect();
+    let pairs = [
+        ("Change", format!("#{} {}", of("/summary/number"), of("/summary/title"))),
+        ("Id", of("/summary/id")),
+        ("State", of("/summary/state")),
+        ("Asked by", format!("{} at {}", of("/summary/requester"), of("/summary/created_at"))),
+        ("What", of("/asked_for")),
+        ("Why", of("/reason")),
+        ("Findings", format!("{} to close", of("/findings"))),
+        ("Hosts", format!("{} of {} asked", of("/summary/hosts"), of("/summary/asked"))),
+        ("Risk", of("/risk/level")),
+        ("Back-out", of("/back_out")),
+        ("Acceptance", format!("{} % of the hosts proved by a later inventory; silent for {} s counts as failed", of("/acceptance/success_percent"), of("/acceptance/silence_seconds"))),
+        ("Restart", format!("services: {}, reboot: {}", of("/restart_services"), of("/reboot"))),
+        ("Digest", of("/plan_digest")),
+        ("Approvals", format!("{} of {} needed {}", approvals.len(), of("/approvals_needed"), approvals.join(", "))),
+        ("Dry runs", counts("/rehearsals")),
+        ("Deployments", counts("/deployments")),
+        ("Waiting for", of("/waiting_for")),
+        ("You may", of("/may")),
+    ];
+    output::print(&output::pairs(&pairs, width))?;
+    let report = reasons(answer, "/report", width);
+    if !report.is_empty() {
+        output::print(&format!("\nReport\n{report}"))?;
+    }
+    let hosts = client.get(&path(id, "/hosts"), &[("limit", "20".to_owned())]).await?;
+    for host in hosts.get("items").and_then(Value::as_array).into_iter().flatten() {
+        output::line(&format!("\n{} ({})", text(host, "/host_name"), text(host, "/os")))?;
+        let columns = [flexible("  PACKAGE", "/name"), flexible("FROM", "/from"), flexible("TO", "/to"), fixed("ASKED", "/asked"), fixed("BYTES", "/size")];
+        let packages = json!({ "items": host.get("packages") });
+        output::print(&output::table(&packages, &columns, width, "  nothing changes"))?;
+        output::print(&reasons(host, "/notes", width))?;
+    }
+    match hosts.get("next").and_then(Value::as_str) {
+        Some(_) => output::line("\nOnly the first 20 hosts are shown; all: --output json"),
+        None => Ok(()),
+    }
+}
+
+async fn approve(client: &Client, id: &str, digest: Option<String>, form: Output) -> Result<(), Failure> {
+    let digest = match digest {
+        Some(digest) => digest,
+        None => text(&client.get(&path(id, ""), &[]).await?, "/plan_digest"),
+    };
+    if digest.is_empty() {
+        return Err(Failure::new(5, "there is no proposed plan to approve yet").advise(format!("See what is waited for: fettle explain {id}")));
+    }
+    let answer = client.post(&path(id, "/approve"), &json!({ "digest": digest })).await?;
+    said(&answer, id, form)
+}
+
+async fn act(client: &Client, id: &str, verb: &str, reason: &str, form: Output) -> Result<(), Failure> {
+    let answer = client.post(&path(id, &format!("/{verb}")), &json!({ "reason": reason })).await?;
+    said(&answer, id, form)
+}
+
+fn said(answer: &Value, id: &str, form: Output) -> Result<(), Failure> {
+    if form == Output::Json {
+        return output::json(answer);
+    }
+    let state = text(answer, "/summary/state");
+    output::line(&format!("{id} is now {}", if state.is_empty() { "changed".to_owned() } else { state }))
+}
+
+/// States in which nothing more happens unless somebody asks.
+const RESTING: &[&str] = &["completed", "rolled-back", "cancelled", "halted", "rejected", "superseded", "closed"];
+
+async fn watch(client: &Client, id: &str, form: Output) -> Result<(), Failure> {
+    let mut resting = state_of(client, id).await?;
+    if !RESTING.contains(&resting.as_str()) {
+        let mut last = String::new();
+        client
+            .events(&path(id, "/events"), |_, data| {
+                let event: Value = serde_json::from_str(data).map_err(|error| Failure::failed(format!("an event is no JSON: {error}")))?;
+                if form == Output::Json {
+                    output::line(&event.to_string())?;
+                } else {
+                    output::print(&event_text(&event))?;
+                }
+                if matches!(text(&event, "/machine").as_str(), "rollout" | "plan") {
+                    last = text(&event, "/state");
+                }
+                Ok(!RESTING.contains(&last.as_str()))
+            })
+            .await?;
+        resting = state_of(client, id).await?;
+    }
+    match resting.as_str() {
+        "completed" | "rolled-back" | "closed" => output::line(&format!("{id} is {resting}")),
+        _ => Err(Failure::failed(format!("{id} is {resting}")).advise(format!("Why: fettle explain {id}"))),
+    }
+}
+
+async fn state_of(client: &Client, id: &str) -> Result<String, Failure> {
+    Ok(text(&client.get(&path(id, ""), &[]).await?, "/summary/state"))
+}
+
+fn event_text(event: &Value) -> String {
+    let clock = event.get("at").and_then(Value::as_str).and_then(|at| at.get(11..19)).unwrap_or_default().to_owned();
+    let place = text(event, "/host_name");
+    let place = if place.is_empty() { String::new() } else { format!("{place} ") };
+    let mut lines = String::new();
+    for line in event.get("lines").and_then(Value::as_array).into_iter().flatten() {
+        lines.push_str(&format!("{clock} {place}| {}\n", output::cell(Some(line))));
+    }
+    if lines.is_empty() {
+        lines = format!("{clock} {place}{} {}: {}\n", text(event, "/machine"), text(event, "/event"), text(event, "/state"));
+        lines.push_str(&reasons(event, "/reasons", output::width()));
+    }
+    lines
+}
+
+/// Runs `fettle deployment`.
+pub async fn deployment(command: &Deployment, form: Output) -> Result<(), Failure> {
+    let Deployment::Show { id } = command;
+    let client = Client::signed_in()?;
+    let answer = client.get(&format!("/deployments/{}", escape(id)), &[]).await?;
+    if form == Output::Json {
+        return output::json(&answer);
+    }
+    let of = |pointer: &str| output::cell(answer.pointer(pointer));
+    let width = output::width();
+    let pairs = [
+        ("Deployment", of("/summary/id")),
+        ("Change", format!("#{} {}", of("/change_number"), of("/change_title"))),
+        ("Host", of("/summary/host_name")),
+        ("State", of("/summary/state")),
+        ("Proof", of("/summary/proof")),
+        ("Last word", of("/summary/heard_at")),
+    ];
+    output::print(&output::pairs(&pairs, width))?;
+    let tasks = json!({ "items": answer.get("tasks") });
+    let columns = [fixed("#", "/number"), flexible("TASK", "/name"), fixed("STATE", "/state"), fixed("AT", "/at")];
+    output::print(&format!("\n{}", output::table(&tasks, &columns, width, "No task has begun.")))?;
+    let why = reasons(&answer, "/reasons", width);
+    if !why.is_empty() {
+        output::print(&format!("\nWhy\n{why}"))?;
+    }
+    let log = client.get(&format!("/deployments/{}/log", escape(id)), &[]).await?;
+    let lines: Vec<String> = log
+        .get("lines")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|line| format!("  {}\n", output::cell(Some(line))))
+        .collect();
+    if lines.is_empty() { Ok(()) } else { output::print(&format!("\nLog\n{}", lines.concat())) }
+}

@@ -1,0 +1,92 @@
+//! Reports: stored before they are acknowledged, and stored once however often they come.
+
+use super::revoked;
+use super::take::{self, Taken};
+use crate::extract::Body;
+use crate::live::LiveEvent;
+use crate::problem::Refusal;
+use crate::{AppState, PeerHost, clock};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use fettle_domain::HostId;
+use fettle_domain::machine::HostState;
+use fettle_store::systems::{agent_report, work};
+use fettle_store::{Connection, Result, StoreError};
+use fettle_wire::agent::{Report, ReportEntry, ReportReply};
+use fettle_wire::api::problem::kind;
+
+/// Most entries of one report.
+const ENTRIES: usize = 2_000;
+/// Attempts when another server changed something at the same moment.
+const ATTEMPTS: usize = 3;
+
+pub(super) async fn report(
+    State(state): State<AppState>,
+    Extension(peer): Extension<PeerHost>,
+    Body(report): Body<Report>,
+) -> std::result::Result<Json<ReportReply>, Refusal> {
+    let host = peer.require()?;
+    if report.entries.len() > ENTRIES {
+        let detail = format!("{} entries; at most {ENTRIES} are taken at once", report.entries.len());
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, kind::INVALID, "The report is beyond all measure", detail).about("entries"));
+    }
+    let mut entries = report.entries;
+    entries.sort_by_key(|entry| entry.sequence);
+    let (acknowledged, taken) = store(&state, host, entries).await?.ok_or_else(|| revoked(host))?;
+    tell(&state, host, &taken);
+    Ok(Json(ReportReply { acknowledged }))
+}
+
+type Stored = Option<(u64, Taken)>;
+
+async fn store(state: &AppState, host: HostId, entries: Vec<ReportEntry>) -> Result<Stored> {
+    let entries = std::sync::Arc::new(entries);
+    let mut attempt = 1;
+    loop {
+        let entries = entries.clone();
+        let now = clock::now();
+        match state.store.write(move |connection| take_all(connection, host, &entries, now)).await {
+            Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
+            answer => return answer,
+        }
+    }
+}
+
+/// `None`: the host is revoked or unknown.
+fn take_all(connection: &mut Connection, host: HostId, entries: &[ReportEntry], now: fettle_domain::Timestamp) -> Result<Stored> {
+    let standing = work::work_standing(connection, host)?;
+    let Some(standing) = standing.filter(|standing| standing.state != HostState::Retired) else { return Ok(None) };
+    let before = agent_report::agent_report_acknowledged(connection, host)?;
+    let mut taken = Taken::default();
+    let mut last = before;
+    for entry in entries {
+        if entry.sequence <= last {
+            continue;
+        }
+        take::entry(connection, host, &standing.name, entry, now, &mut taken)?;
+        last = entry.sequence;
+    }
+    if last > before {
+        agent_report::agent_report_acknowledge(connection, host, last)?;
+    }
+    Ok(Some((last, taken)))
+}
+
+/// Wakes whoever has to look.
+fn tell(state: &AppState, host: HostId, taken: &Taken) {
+    if taken.rehearsals {
+        state.nudges.change.notify_one();
+    }
+    if taken.deployments {
+        state.nudges.installation.notify_one();
+        state.nudges.audit.notify_one();
+    }
+    if taken.new_work {
+        state.nudges.work.wake(host);
+    }
+    for change in &taken.changes {
+        let json = serde_json::json!({ "change": change.to_string() }).to_string();
+        state.live.publish(LiveEvent { change: Some(*change), kind: "change.events".to_owned(), json });
+    }
+}

@@ -1,0 +1,60 @@
+//! The long poll: an agent that waits costs one seat and nothing in the store.
+
+use super::{outstanding, revoked};
+use crate::extract::Params;
+use crate::problem::Refusal;
+use crate::{AppState, PeerHost};
+use axum::extract::State;
+use axum::{Extension, Json};
+use fettle_domain::HostId;
+use fettle_domain::machine::HostState;
+use fettle_store::systems::work::{self, WorkStanding};
+use fettle_wire::agent::Work;
+use serde::Deserialize;
+use std::time::{Duration, Instant};
+
+/// Longest wait: below the minute after which middle-boxes forget a silent connection.
+const LONGEST: Duration = Duration::from_secs(55);
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WorkQuery {
+    /// Cursor of the former answer.
+    #[serde(default)]
+    after: u64,
+    /// Seconds to wait when there is nothing new.
+    #[serde(default)]
+    wait: u64,
+}
+
+pub(super) async fn work(
+    State(state): State<AppState>,
+    Extension(peer): Extension<PeerHost>,
+    Params(query): Params<WorkQuery>,
+) -> Result<Json<Work>, Refusal> {
+    let host = peer.require()?;
+    let end = Instant::now() + Duration::from_secs(query.wait).min(LONGEST);
+    loop {
+        // Before the look into the store: what comes in between wakes at once.
+        let version = state.nudges.work.version(host);
+        let standing = standing(&state, host).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        if standing.mark > query.after || left.is_zero() || state.shutdown.is_requested() {
+            return answer(&state, host, &standing).await.map(Json);
+        }
+        state.nudges.work.wait(host, version, left).await;
+    }
+}
+
+async fn standing(state: &AppState, host: HostId) -> Result<WorkStanding, Refusal> {
+    let standing = state.store.read(move |connection| work::work_standing(connection, host)).await?;
+    standing.filter(|standing| standing.state != HostState::Retired).ok_or_else(|| revoked(host))
+}
+
+/// Everything outstanding, also when the wait ended without news: what got lost on the way comes again.
+async fn answer(state: &AppState, host: HostId, standing: &WorkStanding) -> Result<Work, Refusal> {
+    if standing.mark == 0 {
+        return Ok(Work { cursor: 0, items: Vec::new() });
+    }
+    let items = outstanding::items(state, host).await?;
+    Ok(Work { cursor: standing.mark, items })
+}

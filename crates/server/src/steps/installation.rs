@@ -1,0 +1,228 @@
+//! Step 5 at work: reads how every open rollout stands, asks `process::installation` what is to be
+//! done, and writes it. Any number of servers may do this at once: each write names the generation it
+//! read, and who was slower reads again.
+
+use crate::live::LiveEvent;
+use crate::{AppState, clock};
+use fettle_domain::machine::{DeploymentEvent, DeploymentState, RolloutState, WaveEvent};
+use fettle_domain::reason::Reason;
+use fettle_domain::{DeploymentId, HostId, RolloutId, Timestamp};
+use fettle_process::installation::{Action, DeploymentFacts, Proof, RolloutFacts, WaveFacts, next_actions};
+use fettle_store::systems::deployment::{self, DeploymentRecord, NewDeployment, ProofState};
+use fettle_store::systems::plan::{self, PlanRecord};
+use fettle_store::systems::rollout::{self, RolloutRecord, WaveRecord};
+use fettle_store::systems::work;
+use fettle_store::{Connection, Result, StoreError};
+use std::time::Duration;
+
+/// How long without a nudge until the store is looked at again: time alone brings silence and starts.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Decisions on one rollout in one write: each leads to other facts.
+const ROUNDS: usize = 8;
+
+/// Serves until the server ends.
+pub async fn run(state: AppState) {
+    // What hosts did not say while no server ran is not their silence.
+    let listening_since = clock::now();
+    loop {
+        if let Err(error) = once(&state, listening_since).await {
+            tracing::warn!(step = "installation", error = %error, "cannot look at rollouts now; trying again");
+        }
+        tokio::select! {
+            () = state.shutdown.requested() => return,
+            () = state.nudges.installation.notified() => {}
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// One round over all open rollouts.
+pub async fn once(state: &AppState, listening_since: Timestamp) -> Result<()> {
+    for rollout in state.store.read(rollout::rollouts_open).await? {
+        match advance(state, rollout.id, listening_since).await {
+            Ok(()) | Err(StoreError::Conflict { .. }) => {}
+            Err(error) => tracing::warn!(step = "installation", rollout.id = %rollout.id, error = %error, "cannot carry a rollout on now"),
+        }
+    }
+    Ok(())
+}
+
+async fn advance(state: &AppState, id: RolloutId, listening_since: Timestamp) -> Result<()> {
+    let now = clock::now();
+    // Read first: most looks find nothing to do, and the writer is for those who do.
+    let idle = state
+        .store
+        .read(move |connection| {
+            let standing = load(connection, id, listening_since)?;
+            Ok(next_actions(&standing.facts, now).is_empty() && !may_rest(&standing))
+        })
+        .await?;
+    if idle {
+        return Ok(());
+    }
+    let done = state.store.write(move |connection| carry_on(connection, id, listening_since, now)).await?;
+    for host in &done.hosts {
+        state.nudges.work.wake(*host);
+    }
+    if done.acted {
+        state.nudges.audit.notify_one();
+        if let Some(change) = done.change {
+            let json = serde_json::json!({ "change": change.to_string() }).to_string();
+            state.live.publish(LiveEvent { change: Some(change), kind: "change.events".to_owned(), json });
+        }
+    }
+    Ok(())
+}
+
+/// What a write did.
+#[derive(Debug, Default)]
+struct Done {
+    acted: bool,
+    change: Option<fettle_domain::ChangeId>,
+    /// Hosts with new work.
+    hosts: Vec<HostId>,
+}
+
+/// A rollout with all that belongs to it.
+pub(crate) struct Standing {
+    pub(crate) rollout: RolloutRecord,
+    plan: PlanRecord,
+    waves: Vec<WaveRecord>,
+    deployments: Vec<DeploymentRecord>,
+    /// The same as the pure step sees it.
+    pub(crate) facts: RolloutFacts,
+}
+
+/// Reads it.
+pub(crate) fn load(connection: &mut Connection, id: RolloutId, listening_since: Timestamp) -> Result<Standing> {
+    let rollout = rollout::rollout_get(connection, id)?;
+    let plan = plan::plan_get(connection, rollout.plan)?;
+    let waves = rollout::waves(connection, id)?;
+    let deployments = deployment::deployments_of_rollout(connection, id)?;
+    let head = plan.head.as_ref().ok_or_else(|| StoreError::Corrupt { what: format!("{} has no content", plan.id) })?;
+    let facts = RolloutFacts {
+        state: rollout.state,
+        plan: plan.state,
+        start_at: rollout.start_at,
+        window_end: rollout.window_end,
+        acceptance: head.acceptance.clone(),
+        listening_since,
+        waves: waves.iter().map(|wave| WaveFacts { number: wave.number, state: wave.state, since: wave.since }).collect(),
+        deployments: deployments.iter().map(facts_of).collect(),
+    };
+    Ok(Standing { rollout, plan, waves, deployments, facts })
+}
+
+fn facts_of(record: &DeploymentRecord) -> DeploymentFacts {
+    DeploymentFacts {
+        id: record.id,
+        wave: record.wave,
+        state: record.state,
+        heard_at: record.heard_at,
+        delivered: record.delivered_at.is_some(),
+        withdrawal_asked: record.withdraw_at.is_some(),
+        undo_asked: record.undo_at.is_some(),
+        undo_refused: record.undo_refused.is_some(),
+        proof: match record.proof {
+            ProofState::Awaited => Proof::Awaited,
+            ProofState::Proved => Proof::Proved,
+            ProofState::Differs => Proof::Differs,
+        },
+    }
+}
+
+/// Whether a rollout needs no more looks until a person asks something of it.
+fn may_rest(standing: &Standing) -> bool {
+    let ended = matches!(standing.rollout.state, RolloutState::Completed | RolloutState::RolledBack | RolloutState::Cancelled);
+    let unseen = |deployment: &DeploymentRecord| deployment.state == DeploymentState::Offered && deployment.delivered_at.is_none();
+    ended && !standing.deployments.iter().any(unseen)
+}
+
+fn carry_on(connection: &mut Connection, id: RolloutId, listening_since: Timestamp, now: Timestamp) -> Result<Done> {
+    let mut done = Done::default();
+    for _ in 0..ROUNDS {
+        let standing = load(connection, id, listening_since)?;
+        done.change = Some(standing.rollout.change);
+        let actions = next_actions(&standing.facts, now);
+        if actions.is_empty() {
+            if may_rest(&standing) {
+                rollout::rollout_rest(connection, &standing.rollout)?;
+            }
+            break;
+        }
+        done.acted = true;
+        for action in actions {
+            act(connection, &standing, action, now, &mut done)?;
+        }
+    }
+    let hosts = done.hosts.clone();
+    work::work_touch_many(connection, &hosts)?;
+    Ok(done)
+}
+
+fn act(connection: &mut Connection, standing: &Standing, action: Action, now: Timestamp, done: &mut Done) -> Result<()> {
+    match action {
+        Action::Plan(event, reasons) => plan::plan_transition(connection, &standing.plan, event, "server", &reasons, now).map(|_| ()),
+        Action::Rollout(event, reasons) => rollout::rollout_transition(connection, &standing.rollout, event, "server", &reasons, now).map(|_| ()),
+        Action::Wave(number, event, reasons) => wave_goes(connection, standing, number, event, &reasons, now, done),
+        Action::Expire(id, reasons) => {
+            let deployment = of(standing, id)?;
+            deployment::deployment_transition(connection, deployment, DeploymentEvent::Expire, "server", &reasons, now).map(|_| ())
+        }
+        Action::Withdraw(id) => withdraw(connection, of(standing, id)?, now, done),
+        Action::Undo(id) => {
+            let deployment = of(standing, id)?;
+            if deployment::deployment_order_undo(connection, deployment, "server", now)? {
+                done.hosts.push(deployment.host);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn of(standing: &Standing, id: DeploymentId) -> Result<&DeploymentRecord> {
+    standing.deployments.iter().find(|deployment| deployment.id == id).ok_or_else(|| StoreError::not_found(id))
+}
+
+/// An order that nobody has seen is taken back at once; else its host is asked.
+fn withdraw(connection: &mut Connection, deployment: &DeploymentRecord, now: Timestamp, done: &mut Done) -> Result<()> {
+    if deployment.delivered_at.is_none() && deployment.state == DeploymentState::Offered {
+        let reasons = [Reason::new("deployment.taken-back", "the rollout ended before its host asked for work")];
+        return deployment::deployment_transition(connection, deployment, DeploymentEvent::Withdraw, "server", &reasons, now).map(|_| ());
+    }
+    if deployment::deployment_ask_back(connection, deployment, "server", now)? {
+        done.hosts.push(deployment.host);
+    }
+    Ok(())
+}
+
+fn wave_goes(
+    connection: &mut Connection,
+    standing: &Standing,
+    number: u32,
+    event: WaveEvent,
+    reasons: &[Reason],
+    now: Timestamp,
+    done: &mut Done,
+) -> Result<()> {
+    let wave = standing.waves.iter().find(|wave| wave.number == number).ok_or_else(|| StoreError::not_found(format!("wave {number}")))?;
+    rollout::wave_transition(connection, standing.rollout.change, wave, event, reasons, now)?;
+    if event != WaveEvent::Open {
+        return Ok(());
+    }
+    // One wave of all hosts: the plan's.
+    for (host, host_name) in plan::plan_host_names(connection, standing.plan.id)? {
+        let new = NewDeployment {
+            id: clock::fresh(),
+            rollout: standing.rollout.id,
+            plan: standing.plan.id,
+            change: standing.rollout.change,
+            wave: number,
+            host,
+            host_name,
+        };
+        deployment::deployment_create(connection, &new, now)?;
+        done.hosts.push(host);
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! Stories of the store, told to a fresh database of each kind. A new entity brings a module.
+
+mod story {
+    mod frame;
+    mod inventories;
+    mod hosts;
+    mod people;
+}
