@@ -57,6 +57,8 @@ pub(crate) struct Snapshot {
     pub(crate) facts: HostFacts,
     pub(crate) services: Vec<Service>,
     pub(crate) packages: Option<Vec<InstalledPackage>>,
+    /// Why the packages could not be listed. The host still gives a sign of life.
+    pub(crate) trouble: Option<PluginError>,
 }
 
 /// Looks at the host and remembers as little as possible between two looks.
@@ -96,10 +98,17 @@ impl Watch {
     }
 
     /// Looks now. Packages are listed only when their database changed, or when `listed` asks.
-    pub(crate) fn look(&mut self, listed: bool) -> Result<Snapshot, PluginError> {
+    pub(crate) fn look(&mut self, listed: bool) -> Snapshot {
         let marks = self.marks();
         let unchanged = self.last.as_ref().is_some_and(|last| marks.is_some() && last.marks == marks);
-        let packages = if unchanged && !listed { None } else { Some(list_packages(&self.root, &self.providers)?) };
+        let (packages, trouble) = if unchanged && !listed {
+            (None, None)
+        } else {
+            match list_packages(&self.root, &self.providers) {
+                Ok(packages) => (Some(packages), None),
+                Err(error) => (None, Some(error)),
+            }
+        };
         if let Some(packages) = &packages {
             let digest = digest_of(packages);
             if self.last.as_ref().is_none_or(|last| last.digest != digest) {
@@ -113,7 +122,7 @@ impl Watch {
         let facts = facts::collect(&self.root, &self.config, &summary, self.read_only);
         let services = self.scan.services(&self.root, self.owner.as_deref());
         let digests = SectionDigests { facts: digest_of(&facts), packages: digest, services: digest_of(&services) };
-        Ok(Snapshot { digests, facts, services, packages })
+        Snapshot { digests, facts, services, packages, trouble }
     }
 
     /// Marks of all database files; `None` when a provider cannot name its own.

@@ -236,3 +236,15 @@ fn an_endless_answer_is_cut_off() {
     let error = machine.once().unwrap_err().to_string();
     assert!(error.contains("longer than"), "{error}");
 }
+
+#[test]
+fn a_host_whose_packages_cannot_be_listed_still_gives_a_sign_of_life() {
+    let (server, machine) = enrolled();
+    machine.once().unwrap();
+    *machine.provider.broken.lock().unwrap() = true;
+    let error = machine.once().unwrap_err().to_string();
+    assert!(error.contains("database is damaged") && error.contains("dpkg --audit"), "{error}");
+    let last = last_check_in(&server);
+    assert!(last.packages.is_none() && last.facts.is_none());
+    assert_eq!(server.with(|world| world.packages.as_ref().unwrap().len()), 30, "the last good inventory stays");
+}

@@ -32,6 +32,6 @@ pub mod steps;
 
 pub use app_state::AppState;
 pub use listener::{PeerAddress, PeerHost};
-pub use run::{Announcement, FIRST_ADMINISTRATOR, Prepared, ServerError, ServerOptions, prepare, reset_password, run};
+pub use run::{Announcement, FIRST_ADMINISTRATOR, Prepared, ServerError, ServerOptions, prepare, prepare_ungrouped, reset_password, run};
 pub use settings::Settings;
 pub use shutdown::Shutdown;

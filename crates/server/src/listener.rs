@@ -5,7 +5,6 @@ use crate::Shutdown;
 use crate::problem::Refusal;
 use crate::slow_body::SlowBody;
 use axum::Router;
-use axum::extract::Request;
 use axum::http::StatusCode;
 use fettle_domain::HostId;
 use fettle_wire::agent::problem;
@@ -14,9 +13,10 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -47,8 +47,9 @@ pub struct PeerAddress(pub IpAddr);
 
 /// Time for the TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
-/// Time a refused peer gets to read why.
-const LINGER: Duration = Duration::from_secs(2);
+/// Time a peer gets to read the last word, and bytes of its own that are thrown away meanwhile.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 64 << 20;
 /// Time for a request's headers, and for an idle connection until the next request; longer than the
 /// 90 seconds for which agents and browsers keep theirs.
 const HEADER_LIMIT: Duration = Duration::from_secs(100);
@@ -146,54 +147,58 @@ impl Connection {
                 None => return,
             },
         };
-        serve(TokioIo::new(tls), self.router, (PeerHost(host), PeerAddress(address.ip().to_canonical())), &self.shutdown).await;
+        serve(tls, self.router, (PeerHost(host), PeerAddress(address.ip().to_canonical())), &self.shutdown).await;
     }
 }
 
-async fn serve<IO>(io: IO, router: Router, peer: (PeerHost, PeerAddress), shutdown: &Shutdown)
+async fn serve<IO>(stream: IO, router: Router, peer: (PeerHost, PeerAddress), shutdown: &Shutdown)
 where
-    IO: hyper::rt::Read + hyper::rt::Write + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin,
 {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.0);
         request.extensions_mut().insert(peer.1);
         let mut router = router.clone();
-        async move { router.call(Request::from(request.map(|body| axum::body::Body::new(SlowBody::new(body))))).await }
+        Box::pin(async move { router.call(request.map(|body| axum::body::Body::new(SlowBody::new(body)))).await })
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(BUFFER)
         .max_headers(HEADERS)
-        .serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
+        .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = std::future::poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
         () = shutdown.requested() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            Pin::new(&mut connection).graceful_shutdown();
+            std::future::poll_fn(|context| connection.poll_without_shutdown(context)).await
         }
     };
     if let Err(error) = ended {
         // Peers hang up all the time: no news.
         tracing::debug!(error = %error, "a connection broke");
     }
+    linger(connection.into_parts().io.into_inner()).await;
 }
 
-/// The peer may have sent a request after its half of the handshake. Closing with that unread would
-/// reset the connection, and the alert that says why it was refused would be lost on the way.
-async fn linger(mut stream: TcpStream) {
+/// Closes so that the last word is heard. A peer may have sent what nobody read: a request after
+/// its half of a refused handshake, the rest of a body that was too long. Closing with that unread
+/// resets the connection, and the alert or the answer that tells what was wrong is lost on the way.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let drained = async {
         stream.shutdown().await?;
-        let mut scratch = [0; 512];
-        for _ in 0..64 {
-            if stream.read(&mut scratch).await? == 0 {
+        let mut scratch = vec![0; 8 << 10];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let read = stream.read(&mut scratch).await?;
+            if read == 0 {
                 break;
             }
+            left = left.saturating_sub(read);
         }
         Ok::<_, std::io::Error>(())
     };
-    // Whatever happens here, the peer was refused.
+    // Whatever happens here, nothing more is owed to the peer.
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
 

@@ -87,6 +87,15 @@ pub struct Prepared {
 
 /// Makes all that is missing and opens the port.
 pub async fn prepare(options: ServerOptions) -> Result<Prepared, ServerError> {
+    prepare_with(options, Store::open).await
+}
+
+/// The same with one transaction for each write: the baseline of `./bench checkin`.
+pub async fn prepare_ungrouped(options: ServerOptions) -> Result<Prepared, ServerError> {
+    prepare_with(options, Store::open_ungrouped).await
+}
+
+async fn prepare_with(options: ServerOptions, open: fn(&DatabaseUrl) -> Result<Store, StoreError>) -> Result<Prepared, ServerError> {
     let ServerOptions { data_dir, listen, database_url, settings, feeds } = options;
     let names = identity::server_names(listen, &settings.server.names);
     let folder = data_dir.clone();
@@ -95,7 +104,7 @@ pub async fn prepare(options: ServerOptions) -> Result<Prepared, ServerError> {
         identity::prepare_data_dir(&folder)?;
         let url = database_url.as_deref().map(DatabaseUrl::parse).transpose()?.unwrap_or_else(|| DatabaseUrl::default_in(&folder));
         let identity = Identity::load_or_create(&folder, &names)?;
-        Ok::<_, ServerError>((identity, Store::open(&url)?, Passwords::new()?))
+        Ok::<_, ServerError>((identity, open(&url)?, Passwords::new()?))
     })
     .await
     .map_err(|error| ServerError::Abrupt(error.to_string()))??;

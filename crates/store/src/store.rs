@@ -54,6 +54,7 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     url: DatabaseUrl,
+    grouped: bool,
     readers: Mutex<Vec<(Connection, Instant)>>,
     permits: Semaphore,
     jobs: Mutex<Option<SyncSender<Job>>>,
@@ -65,6 +66,12 @@ impl Drop for Inner {
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(thread) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A writer that panicked has told its callers by their closed channels.
+            let _ = thread.join();
+        }
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        // PostgreSQL's driver says good-bye in a runtime of its own, which must not be begun inside
+        // another one; the last handle may well be dropped by async code.
+        if let Ok(thread) = std::thread::Builder::new().name("store-close".into()).spawn(move || drop(readers)) {
             let _ = thread.join();
         }
     }
@@ -91,11 +98,17 @@ impl Store {
             .map_err(|error| StoreError::Unavailable { cause: format!("cannot start the writer thread: {error}") })?;
         Ok(Self(Arc::new(Inner {
             url: url.clone(),
+            grouped,
             readers: Mutex::new(Vec::new()),
             permits: Semaphore::new(READERS),
             jobs: Mutex::new(Some(jobs)),
             writer: Mutex::new(Some(thread)),
         })))
+    }
+
+    /// Whether many writes share a transaction.
+    pub fn is_grouped(&self) -> bool {
+        self.0.grouped
     }
 
     /// Which database this is.

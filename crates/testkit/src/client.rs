@@ -32,6 +32,7 @@ pub fn tls(authority_pem: &str, certificate: Option<&ClientCertificate>) -> rust
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
+    tls: rustls::ClientConfig,
     base: String,
     headers: HeaderMap,
 }
@@ -72,13 +73,19 @@ impl Client {
     /// For `https://…`.
     pub fn new(base: &str, tls: rustls::ClientConfig) -> Self {
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls.clone())
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(60))
             .build()
             .unwrap();
-        Self { http, base: base.to_owned(), headers: HeaderMap::new() }
+        Self { http, tls, base: base.to_owned(), headers: HeaderMap::new() }
+    }
+
+    /// The same with new connections: after a restart of the server the kept ones are dead.
+    #[must_use]
+    pub fn reconnected(&self) -> Self {
+        Self { headers: self.headers.clone(), ..Self::new(&self.base, self.tls.clone()) }
     }
 
     /// The same with a header on every request.

@@ -138,6 +138,9 @@ pub(crate) struct FileProvider {
     fuse: Fuse,
     pub(crate) fault: Mutex<Option<(Call, Fault)>>,
     pub(crate) tampered: Mutex<bool>,
+    /// How often the mirror is still away.
+    pub(crate) away: Mutex<u32>,
+    pub(crate) commands: Mutex<&'static [&'static str]>,
 }
 
 impl FileProvider {
@@ -193,7 +196,7 @@ impl FileProvider {
 
 impl Plugin for FileProvider {
     fn manifest(&self) -> PluginManifest {
-        PluginManifest { name: "files", title: "packages as plain files", commands: &[], root: false }
+        PluginManifest { name: "files", title: "packages as plain files", commands: *self.commands.lock().unwrap(), root: false }
     }
 }
 
@@ -236,6 +239,13 @@ impl Provider for FileProvider {
 
     fn apply(&self, context: &ProviderContext<'_>, request: &StepRequest) -> Result<Applied, PluginError> {
         let failed = |error: std::io::Error| PluginError::new(ErrorKind::Failed, error.to_string());
+        {
+            let mut away = self.away.lock().unwrap();
+            if request.step == Step::Fetch && *away > 0 {
+                *away -= 1;
+                return Err(PluginError::new(ErrorKind::Unavailable, "the mirror is away"));
+            }
+        }
         self.each(Call::Do(request.step), request, |step| match request.step {
             Step::Fetch => {
                 let Some(file) = &step.file else { return Ok(()) };
@@ -419,6 +429,8 @@ impl Bench {
             fuse: fuse.clone(),
             fault: Mutex::new(None),
             tampered: Mutex::new(false),
+            away: Mutex::new(0),
+            commands: Mutex::new(&[]),
         };
         for (name, version) in BEFORE {
             provider.set(name, Some(version));

@@ -368,3 +368,72 @@ fn an_agent_told_to_stop_stops_between_tasks_and_goes_on_later() {
     }
     assert_eq!(bench.survive(&order), DeploymentState::Succeeded);
 }
+
+#[test]
+fn a_mirror_that_is_away_for_a_moment_is_waited_for() {
+    let bench = Bench::new();
+    *bench.provider.away.lock().unwrap() = 2;
+    assert_eq!(deploy(&bench), DeploymentState::Succeeded);
+    assert!(format!("{:?}", bench.told()).contains("the mirror is away: tried again in a moment"));
+    let bench = Bench::new();
+    *bench.provider.away.lock().unwrap() = 100;
+    assert_eq!(deploy(&bench), DeploymentState::Failed);
+}
+
+#[test]
+fn a_replay_is_known_even_when_the_file_of_numbers_is_lost() {
+    let bench = Bench::new();
+    let host = bench.host();
+    let mut desk = bench.desk(&host);
+    let first = bench.signer.sign(&bench.offer(OfferAction::Deploy, 5));
+    desk.take(&host, vec![WorkItem::Offer { envelope: first }]).unwrap();
+    std::fs::remove_file(host.state.sequence()).unwrap();
+    let mut desk = bench.desk(&host);
+    let mut old = bench.offer(OfferAction::Deploy, 4);
+    old.deployment = fettle_domain::DeploymentId::new(7, [7; 10]);
+    desk.take(&host, vec![WorkItem::Offer { envelope: bench.signer.sign(&old) }]).unwrap();
+    drop(host);
+    assert!(format!("{:?}", bench.told()).contains("order.replay"));
+}
+
+#[test]
+fn a_host_without_the_package_managers_commands_refuses() {
+    let bench = Bench::new();
+    *bench.provider.commands.lock().unwrap() = &["sh", "no-such-command"];
+    let host = bench.host();
+    let mut desk = bench.desk(&host);
+    let order = bench.signer.sign(&bench.offer(OfferAction::Deploy, 1));
+    desk.take(&host, vec![WorkItem::Offer { envelope: order }]).unwrap();
+    drop(host);
+    let told = format!("{:?}", bench.told());
+    assert!(told.contains("needs no-such-command, which this host does not have"), "{told}");
+}
+
+#[test]
+fn what_settled_deployments_leave_on_disk_is_bounded() {
+    let bench = Bench::new();
+    let host = bench.host();
+    let mut desk = bench.desk(&host);
+    for number in 1..=14_u8 {
+        for (name, version) in BEFORE {
+            bench.provider.set(name, Some(version));
+        }
+        bench.provider.set("new", None);
+        let mut order = bench.offer(OfferAction::Deploy, u64::from(number));
+        order.deployment = fettle_domain::DeploymentId::new(u64::from(number), [number; 10]);
+        desk.take(&host, vec![WorkItem::Offer { envelope: bench.signer.sign(&order) }]).unwrap();
+        let mut engine = Engine::open(&host, order.deployment).unwrap().unwrap();
+        let result = engine.run();
+        desk.ran(&host, order.deployment, &result, Some(engine.deployment.state));
+        assert_eq!(result.unwrap(), Ended::Settled(DeploymentState::Succeeded));
+    }
+    let ids = host.state.deployment_ids().unwrap();
+    let undoable: Vec<bool> = ids.iter().map(|id| host.state.deployment(*id).join("old").is_dir()).collect();
+    assert_eq!(undoable.iter().filter(|kept| **kept).count(), 10);
+    assert!(!undoable[0] && undoable[13], "the oldest go first");
+    let mut undo = bench.offer(OfferAction::Undo, 50);
+    undo.deployment = ids[0];
+    desk.take(&host, vec![WorkItem::Offer { envelope: bench.signer.sign(&undo) }]).unwrap();
+    drop(host);
+    assert!(format!("{:?}", bench.told()).contains("former package files are not kept any more"));
+}

@@ -231,9 +231,12 @@ impl Desk {
         if let Some(why) = &self.rights.why_not {
             return refuse(why.clone());
         }
-        if host.provider(offer.manifest.ecosystem).is_none() {
+        let Some(provider) = host.provider(offer.manifest.ecosystem) else {
             let text = format!("this host has no package manager for {}", offer.manifest.ecosystem);
             return refuse(Reason::new("order.no-provider", text));
+        };
+        if let Err(reason) = host.has_commands(provider.as_ref()) {
+            return refuse(reason);
         }
         let now = self.known.get(&offer.deployment).cloned().map(|mut known| {
             known.state = host.running_state(offer.deployment).unwrap_or(known.state);

@@ -45,6 +45,23 @@ pub(crate) struct Running {
 }
 
 impl Host {
+    /// Whether the commands that a provider drives are here: those of the agent's own system or, for
+    /// another root, those inside it.
+    pub(crate) fn has_commands(&self, provider: &dyn Provider) -> Result<(), Reason> {
+        const PLACES: [&str; 6] = ["usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "usr/local/sbin"];
+        let is_here = |command: &str| {
+            let roots = [Path::new("/"), self.root.as_path()];
+            roots.iter().any(|root| PLACES.iter().any(|place| root.join(place).join(command).exists()))
+        };
+        let about = provider.manifest();
+        let missing: Vec<&str> = about.commands.iter().copied().filter(|command| !is_here(command)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let text = format!("{} needs {}, which this host does not have", about.title, missing.join(", "));
+        Err(Reason::new("provider.command-missing", text))
+    }
+
     /// State of a deployment if it is being carried on now.
     pub(crate) fn running_state(&self, id: DeploymentId) -> Option<DeploymentState> {
         clock::lock(&self.running).as_ref().filter(|running| running.deployment == id).map(|running| running.state)

@@ -56,6 +56,14 @@ pub enum ClientError {
         /// What rustls says.
         why: String,
     },
+    /// The certificate is not valid at this time.
+    #[error("the certificate of {server} is not valid at this host's time: set this host's clock, or renew the certificate there ({why})")]
+    OtherTime {
+        /// Which server.
+        server: String,
+        /// What rustls says.
+        why: String,
+    },
     /// The server answered with a refusal.
     #[error("the server refused: {title}{}", dash(.detail))]
     Refused {
@@ -231,6 +239,12 @@ impl Client {
                 }
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     ClientError::OtherName { server, why: certificate.to_string() }
+                }
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => {
+                    ClientError::OtherTime { server, why: certificate.to_string() }
                 }
                 other => ClientError::Unreachable { server, why: other.to_string() },
             },

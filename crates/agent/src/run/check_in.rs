@@ -7,6 +7,7 @@ use crate::inventory::{Acknowledged, Snapshot, Watch};
 use crate::status::LastContact;
 use fettle_domain::Timestamp;
 use fettle_domain::package::InstalledPackage;
+use fettle_plugin::PluginError;
 use fettle_wire::agent::{CheckIn, CheckInReply, PackagesReport, Section, SectionDigests};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,6 +38,7 @@ impl CheckIns {
 struct Prepared {
     request: CheckIn,
     packages: Option<Vec<InstalledPackage>>,
+    trouble: Option<PluginError>,
 }
 
 impl Agent {
@@ -86,9 +88,12 @@ impl Agent {
         let mut want = Vec::new();
         let mut answer = None;
         for _ in 0..ROUNDS {
-            let Prepared { request, packages } = self.prepare(&want).await?;
+            let Prepared { request, packages, trouble } = self.prepare(&want).await?;
             let reply = self.client.check_in(&request).await?;
             self.note_clock(reply.server_time);
+            if let Some(error) = trouble {
+                return Err(RunError::Work(format!("cannot list the packages: {error} {}", error.advice)));
+            }
             if reply.want.is_empty() {
                 clock::lock(&self.check_ins.kept).store(request.digests, packages.as_deref())?;
                 return Ok(reply);
@@ -114,16 +119,19 @@ impl Agent {
         let watch = self.check_ins.watch.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let mut watch = clock::lock(&watch);
-            let snapshot = watch.look(whole)?;
-            // Listed earlier, but the server never got it.
+            let mut snapshot = watch.look(whole);
             let lacks = snapshot.packages.is_none() && snapshot.digests.packages != server_has.packages;
-            if lacks { watch.look(true) } else { Ok(snapshot) }
+            if lacks && snapshot.trouble.is_none() {
+                // Listed earlier, but the server never got it.
+                snapshot = watch.look(true);
+            }
+            if snapshot.trouble.is_some() {
+                // Nothing is known: claim what the server has, so that it does not ask in vain.
+                snapshot.digests.packages = server_has.packages;
+            }
+            snapshot
         });
-        match looked.await {
-            Ok(Ok(snapshot)) => Ok(snapshot),
-            Ok(Err(error)) => Err(RunError::Work(format!("cannot take the inventory: {error} {}", error.advice))),
-            Err(error) => Err(RunError::Work(format!("cannot take the inventory: {error}"))),
-        }
+        looked.await.map_err(|error| RunError::Work(format!("cannot take the inventory: {error}")))
     }
 
     fn note_clock(&self, server: Timestamp) {
@@ -136,7 +144,7 @@ impl Agent {
 }
 
 fn put_together(snapshot: Snapshot, kept: &Acknowledged, server_has: &SectionDigests, want: &[Section]) -> Prepared {
-    let Snapshot { digests, facts, services, packages } = snapshot;
+    let Snapshot { digests, facts, services, packages, trouble } = snapshot;
     let facts = (digests.facts != server_has.facts || want.contains(&Section::Facts)).then_some(facts);
     let services = (digests.services != server_has.services || want.contains(&Section::Services)).then_some(services);
     let report = packages.as_ref().and_then(|packages| {
@@ -156,5 +164,5 @@ fn put_together(snapshot: Snapshot, kept: &Acknowledged, server_has: &SectionDig
         packages: report,
         services,
     };
-    Prepared { request, packages }
+    Prepared { request, packages, trouble }
 }

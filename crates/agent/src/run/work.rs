@@ -29,12 +29,12 @@ impl Agent {
             match self.unless_ending(self.client.work(cursor, LONG_POLL)).await {
                 None => return,
                 Some(Ok(work)) => {
-                    backoff.reset();
                     let new = work.cursor != cursor;
                     if !work.items.is_empty() && !self.take(work.items) {
                         self.pause(backoff.next_wait(), None).await;
                         continue;
                     }
+                    backoff.reset();
                     cursor = work.cursor;
                     if !new && asked.elapsed() < NOTHING_NEW {
                         self.pause(NOTHING_NEW, None).await;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-/// Inode to text such as `tcp 0.0.0.0:22`.
+/// Inode to text such as `tcp 0.0.0.0:22`. The kernel lists listening TCP sockets before connections,
+/// so that the cap on the file's length cuts off only the latter.
 pub(super) fn listening(net: &Path) -> BTreeMap<u64, String> {
     let mut found = BTreeMap::new();
     let ephemeral = first_ephemeral_port();

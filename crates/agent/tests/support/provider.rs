@@ -17,6 +17,8 @@ pub struct FileProvider {
     pub listings: Mutex<u32>,
     /// Whether dry runs were permitted to refresh.
     pub refreshes: Mutex<Vec<bool>>,
+    /// Nothing can be listed.
+    pub broken: Mutex<bool>,
     /// The install fails half way.
     pub fails: Mutex<bool>,
 }
@@ -27,6 +29,7 @@ impl FileProvider {
             root: root.to_owned(),
             listings: Mutex::default(),
             refreshes: Mutex::default(),
+            broken: Mutex::default(),
             fails: Mutex::default(),
         };
         for number in 0..30 {
@@ -101,6 +104,9 @@ impl Provider for FileProvider {
 
     fn inventory(&self, _context: &ProviderContext<'_>) -> Result<Vec<InstalledPackage>, PluginError> {
         *self.listings.lock().unwrap() += 1;
+        if *self.broken.lock().unwrap() {
+            return Err(PluginError::new(ErrorKind::Failed, "the package database is damaged").advise("run dpkg --audit"));
+        }
         let packages = self.versions().into_iter().map(|(name, version)| InstalledPackage {
             package: PackageVersion {
                 ecosystem: Ecosystem::Debian,

@@ -36,7 +36,18 @@ fn severity(verdict: &Verdict, facts: &VulnerabilityFacts) -> (u8, Reason) {
             };
             (level, Reason::from_source("priority.cvss", format!("CVSS base score {:.1}", cvss.score), cvss.vector.clone()))
         }
-        None => (0, Reason::new("priority.severity-unknown", "no feed states a severity")),
+        None => unstated_severity(facts),
+    }
+}
+
+/// Most flaws of a Debian release have no severity stated. One that is exploited must not end at the
+/// bottom for that: real exploitation is taken as high, likely exploitation as medium.
+fn unstated_severity(facts: &VulnerabilityFacts) -> (u8, Reason) {
+    let assumed = |level, words: &str| (level, Reason::new("priority.severity-assumed", format!("no feed states a severity; {words}")));
+    match (&facts.kev, facts.epss) {
+        (Some(_), _) => assumed(4, "taken as high because it is exploited in the wild"),
+        (None, Some(epss)) if epss.score >= 0.5 => assumed(3, "taken as medium because exploitation is likely"),
+        _ => (0, Reason::new("priority.severity-unknown", "no feed states a severity")),
     }
 }
 
@@ -56,7 +67,7 @@ fn exploit(facts: &VulnerabilityFacts) -> (u8, Reason) {
                 score if score >= 0.1 => 1,
                 _ => 0,
             };
-            let text = format!("probability of exploitation within 30 days: {:.1} %", epss.score * 100.0);
+            let text = format!("probability of exploitation within 30 days: {:.2} %", epss.score * 100.0);
             (level, Reason::from_source("priority.epss", text, "epss"))
         }
         None => (0, Reason::new("priority.exploit-unknown", "nothing is known of exploitation")),
@@ -89,6 +100,15 @@ mod tests {
         assert_eq!(priority("low", VulnerabilityFacts { cvss: cvss(), ..Default::default() }).severity, 2);
         assert_eq!(priority("not yet assigned", VulnerabilityFacts { cvss: cvss(), ..Default::default() }).severity, 5);
         assert_eq!(priority("", VulnerabilityFacts::default()).severity, 0);
+    }
+
+    #[test]
+    fn what_is_exploited_is_not_left_at_the_bottom_for_want_of_a_severity() {
+        let likely = VulnerabilityFacts { epss: Some(Epss { score: 0.6, percentile: 0.99 }), ..Default::default() };
+        assert_eq!(priority("not yet assigned", likely.clone()), Priority { severity: 3, exploit: 2 });
+        assert_eq!(priority("low", likely.clone()).severity, 2);
+        let kev = Kev { date_added: "2024-01-01".into(), due_date: "2024-01-22".into(), ransomware: false };
+        assert_eq!(priority("", VulnerabilityFacts { kev: Some(kev), ..likely }), Priority { severity: 4, exploit: 3 });
     }
 
     #[test]

@@ -260,7 +260,8 @@ fn check_packages(packages: &[InstalledPackage]) -> Result<(), Refusal> {
             return Err(too_much("packages", &format!("package `{name}` has a text with control characters or longer than {TEXT} bytes")));
         }
     }
-    if let Some([first, _]) = packages.array_windows::<2>().find(|[first, second]| first.package >= second.package) {
+    let wrong = packages.iter().zip(packages.iter().skip(1)).find(|(first, second)| first.package >= second.package);
+    if let Some((first, _)) = wrong {
         return Err(too_much("packages", &format!("the list is not sorted, or names `{}` twice in one version", first.package.name)));
     }
     Ok(())

@@ -6,12 +6,15 @@
 mod check_in;
 mod enrol;
 mod intake;
+mod room;
+mod sweep;
 
-pub use intake::{Intake, run};
+pub use intake::Intake;
 
 use crate::AppState;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 
 /// Longest enrolment.
@@ -21,7 +24,16 @@ const CHECK_IN_BODY: usize = 32 << 20;
 
 /// `POST /agent/v1/enrol` and `POST /agent/v1/check-in`.
 pub fn routes() -> Router<AppState> {
+    let room = room::Room::default();
     Router::new()
         .route("/agent/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(ENROL_BODY)))
-        .route("/agent/v1/check-in", post(check_in::check_in).layer(DefaultBodyLimit::max(CHECK_IN_BODY)))
+        .route(
+            "/agent/v1/check-in",
+            post(check_in::check_in).layer(DefaultBodyLimit::max(CHECK_IN_BODY)).layer(from_fn_with_state(room, room::take)),
+        )
+}
+
+/// Writes signs of life and sweeps what nobody has any more, until the server ends. Called once.
+pub async fn run(state: AppState) {
+    tokio::join!(intake::run(state.clone()), sweep::run(state));
 }

@@ -45,8 +45,8 @@ async fn an_empty_directory_becomes_a_server_and_stays_one() {
         assert_eq!(again.announcement.administrator, None, "a password is not said twice");
         assert_eq!(again.announcement.authority_fingerprint, fingerprint);
         assert_eq!(server_certificate(&again), certificate);
-        assert_eq!(viewer.get("/api/v1/whoami").await.ok()["user"], "vera", "tokens outlive a restart");
-        assert_eq!(administrator.get("/api/v1/audit/verify").await.ok()["intact"], true);
+        assert_eq!(viewer.reconnected().get("/api/v1/whoami").await.ok()["user"], "vera", "tokens outlive a restart");
+        assert_eq!(administrator.reconnected().get("/api/v1/audit/verify").await.ok()["intact"], true);
     }
 }
 
@@ -147,7 +147,7 @@ async fn the_end_is_graceful_and_quick() {
     assert_eq!(slow.await.unwrap().status, 401, "an open request was answered");
     assert!(administrator.send("GET", "/healthz", "", "").await.is_err(), "nobody listens any more");
     let again = TestServer::start_with(setup);
-    let entries = administrator.get("/api/v1/audit?action=session.refuse").await.ok();
+    let entries = administrator.reconnected().get("/api/v1/audit?action=session.refuse").await.ok();
     assert_eq!(entries["items"].as_array().unwrap().len(), 1, "what was written is kept");
     drop(again);
 }

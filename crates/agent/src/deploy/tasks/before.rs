@@ -6,7 +6,7 @@ use crate::deploy::system::System;
 use fettle_content::Hasher;
 use fettle_domain::plan::{Manifest, PackageFile};
 use fettle_domain::reason::Reason;
-use fettle_plugin::Step;
+use fettle_plugin::{Applied, ErrorKind, ProviderEvents as _, Step};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -14,13 +14,17 @@ use std::path::Path;
 /// Disk space that must be left over after the install: logs and databases go on growing.
 const SPARE_BYTES: u64 = 64 << 20;
 
+/// How often fetching and keeping are tried, and how many pauses lie between.
+const ATTEMPTS: u32 = 4;
+const PATIENCE: u32 = 20;
+
 /// Brings the package files of the plan here.
 pub(super) struct Fetch;
 
 impl Task for Fetch {
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         enough_space(context.system, context.folder, context.manifest().download_bytes, "the package files")?;
-        let applied = context.provider.apply(&context.acting(), &context.request(Step::Fetch))?;
+        let applied = patiently(context, Step::Fetch)?;
         let notes = applied.notes.clone();
         Ok(Outcome::left(Left::Applied { applied }, notes))
     }
@@ -29,6 +33,24 @@ impl Task for Fetch {
     fn undo(&self, context: &TaskContext<'_>) -> Result<Vec<Reason>, Failure> {
         Ok(remove_files(context, Step::Fetch, TaskName::Fetch))
     }
+}
+
+/// Does an act, and once more when a mirror or a lock is in the way for now. Nothing is changed yet,
+/// so that trying again costs only time.
+fn patiently(context: &TaskContext<'_>, step: Step) -> Result<Applied, Failure> {
+    let request = context.request(step);
+    for _ in 1..ATTEMPTS {
+        match context.provider.apply(&context.acting(), &request) {
+            Err(error) if error.kind == ErrorKind::Unavailable => {
+                context.output.output(&format!("{error}: tried again in a moment"));
+                if context.stop.wait(context.limits.pause.saturating_mul(PATIENCE)) {
+                    return Err(error.into());
+                }
+            }
+            ended => return Ok(ended?),
+        }
+    }
+    Ok(context.provider.apply(&context.acting(), &request)?)
 }
 
 fn remove_files(context: &TaskContext<'_>, step: Step, task: TaskName) -> Vec<Reason> {
@@ -143,7 +165,7 @@ pub(super) struct KeepOld;
 
 impl Task for KeepOld {
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
-        let applied = context.provider.apply(&context.acting(), &context.request(Step::KeepOld))?;
+        let applied = patiently(context, Step::KeepOld)?;
         let notes = applied.notes.clone();
         Ok(Outcome::left(Left::Applied { applied }, notes))
     }
