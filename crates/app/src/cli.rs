@@ -112,6 +112,18 @@ pub enum Command {
 pub enum Server {
     /// Serve the API, the pages and the agents on one port
     Run(ServerRun),
+    /// Sign in as the local operator, without a password, on the server's own machine
+    LocalToken {
+        /// Data directory
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// postgres://… when the server uses one
+        #[arg(long, value_name = "URL")]
+        database_url: Option<String>,
+        /// Address of the server
+        #[arg(long, default_value = "https://localhost:8443")]
+        server: String,
+    },
     /// Make a new one-time password for a user, on the server's own machine
     ResetPassword {
         /// Data directory

@@ -20,6 +20,7 @@ mod health;
 pub mod identity;
 mod listener;
 pub mod live;
+mod local;
 pub mod notify;
 pub mod nudge;
 pub mod ops;
@@ -32,6 +33,7 @@ pub mod steps;
 
 pub use app_state::AppState;
 pub use listener::{PeerAddress, PeerHost};
+pub use local::{LOCAL_OPERATOR, local_token};
 pub use run::{Announcement, FIRST_ADMINISTRATOR, Prepared, ServerError, ServerOptions, prepare, prepare_ungrouped, reset_password, run};
 pub use settings::Settings;
 pub use shutdown::Shutdown;

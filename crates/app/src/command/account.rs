@@ -61,7 +61,7 @@ fn authority(command: &Login) -> Result<String, Failure> {
 }
 
 /// The fingerprint of the authority in a server's data directory.
-fn fingerprint_in(data: &Path) -> Result<String, Failure> {
+pub(super) fn fingerprint_in(data: &Path) -> Result<String, Failure> {
     let path = data.join("authority.pem");
     let certificate = CertificateDer::from_pem_file(&path).map_err(|error| {
         Failure::usage(format!("cannot read {}: {error}", path.display()))

@@ -2,7 +2,7 @@
 
 use crate::cli::{Config, Server, ServerRun};
 use crate::config::{self, Flags};
-use crate::credentials::write_private;
+use crate::credentials::{self, Credentials, write_private};
 use crate::failure::Failure;
 use crate::output;
 use fettle_server::{Announcement, ServerOptions};
@@ -13,6 +13,25 @@ use std::path::PathBuf;
 pub async fn run(command: &Server, config: Option<PathBuf>) -> Result<(), Failure> {
     match command {
         Server::Run(options) => serve(options, config).await,
+        Server::LocalToken { data, database_url, server } => {
+            let flags = Flags { config, data: data.clone(), listen: None, database_url: database_url.clone() };
+            let configuration = config::load(&flags)?;
+            let authority = super::account::fingerprint_in(&configuration.data)?;
+            let (data, url) = (configuration.data, configuration.database_url);
+            let (token, id) = tokio::task::spawn_blocking(move || fettle_server::local_token(&data, url.as_deref()))
+                .await
+                .map_err(Failure::failed)?
+                .map_err(Failure::failed)?;
+            let kept = Credentials {
+                server: server.trim_end_matches('/').to_owned(),
+                user: fettle_server::LOCAL_OPERATOR.to_owned(),
+                authority,
+                token,
+                token_id: id.to_string(),
+            };
+            let path = credentials::save(&kept)?;
+            output::line(&format!("signed in as {} for 30 days (kept in {})", kept.user, path.display()))
+        }
         Server::ResetPassword { data, database_url, user } => {
             let flags = Flags { config, data: data.clone(), listen: None, database_url: database_url.clone() };
             let configuration = config::load(&flags)?;
