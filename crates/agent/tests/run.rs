@@ -240,6 +240,10 @@ fn an_endless_answer_is_cut_off() {
 #[test]
 fn a_host_whose_packages_cannot_be_listed_still_gives_a_sign_of_life() {
     let (server, machine) = enrolled();
+    *machine.provider.broken.lock().unwrap() = true;
+    machine.once().unwrap_err();
+    assert_eq!(last_check_in(&server).digests.packages.len(), 64, "even the first one");
+    *machine.provider.broken.lock().unwrap() = false;
     machine.once().unwrap();
     *machine.provider.broken.lock().unwrap() = true;
     let error = machine.once().unwrap_err().to_string();

@@ -31,6 +31,8 @@ pub struct AppState {
     pub packages: Arc<PackageDictionary>,
     /// Check-ins on their way into the store.
     pub intake: Arc<crate::census::Intake>,
+    /// When this server began to listen: hosts' silence before is not theirs.
+    pub started_at: fettle_domain::Timestamp,
     /// The end of the server.
     pub shutdown: Shutdown,
 }

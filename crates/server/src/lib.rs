@@ -29,6 +29,7 @@ mod run;
 pub mod settings;
 mod shutdown;
 mod slow_body;
+mod standing;
 pub mod steps;
 
 pub use app_state::AppState;

@@ -168,10 +168,10 @@ where
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
-        ended = std::future::poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
+        ended = &mut connection => ended,
         () = shutdown.requested() => {
             Pin::new(&mut connection).graceful_shutdown();
-            std::future::poll_fn(|context| connection.poll_without_shutdown(context)).await
+            (&mut connection).await
         }
     };
     if let Err(error) = ended {
@@ -186,7 +186,8 @@ where
 /// resets the connection, and the alert or the answer that tells what was wrong is lost on the way.
 async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let drained = async {
-        stream.shutdown().await?;
+        // Where the connection already ended by the rules this is the second time, and harmless.
+        let _ = stream.shutdown().await;
         let mut scratch = vec![0; 8 << 10];
         let mut left = LINGER_BYTES;
         while left > 0 {

@@ -130,6 +130,7 @@ async fn prepare_with(options: ServerOptions, open: fn(&DatabaseUrl) -> Result<S
         passwords: Arc::new(passwords),
         packages: Arc::default(),
         intake: Arc::default(),
+        started_at: clock::now(),
         shutdown: Shutdown::default(),
     };
     Ok(Prepared { state, listener, announcement })

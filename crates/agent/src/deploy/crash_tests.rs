@@ -437,3 +437,18 @@ fn what_settled_deployments_leave_on_disk_is_bounded() {
     drop(host);
     assert!(format!("{:?}", bench.told()).contains("former package files are not kept any more"));
 }
+
+#[test]
+fn an_order_that_never_came_and_is_taken_back_is_answered_once() {
+    let bench = Bench::new();
+    let host = bench.host();
+    let mut desk = bench.desk(&host);
+    let order = bench.offer(OfferAction::Deploy, 1);
+    for _ in 0..2 {
+        desk.take(&host, vec![WorkItem::Withdraw { deployment: order.deployment }]).unwrap();
+    }
+    desk.take(&host, vec![WorkItem::Offer { envelope: bench.signer.sign(&order) }]).unwrap();
+    assert!(matches!(desk.due(clock::now()), Due::Nothing(None)), "taken back is taken back");
+    drop(host);
+    assert_eq!(bench.told_events(), [DeploymentEvent::Withdraw]);
+}

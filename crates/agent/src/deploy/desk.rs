@@ -8,7 +8,7 @@ use crate::clock;
 use crate::disk::state::{self, StateError};
 use crate::disk::{StateDir, files};
 use fettle_content::{PublicKey, sha256_hex};
-use fettle_domain::machine::{DeploymentState, Machine as _};
+use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _};
 use fettle_domain::plan::Job;
 use fettle_domain::reason::Reason;
 use fettle_domain::{DeploymentId, HostId, PlanId, RehearsalId, Timestamp};
@@ -187,12 +187,25 @@ impl Desk {
     }
 
     fn take_back(&mut self, host: &Host, id: DeploymentId) -> Result<(), EngineError> {
-        let Some(known) = self.known.get_mut(&id) else { return Ok(()) };
+        let Some(known) = self.known.get_mut(&id) else { return self.never_had(host, id) };
         use DeploymentState as S;
         if matches!(known.state, S::Offered | S::Queued | S::Fetching | S::Ready) {
             files::replace(&withdrawn_path(&host.state.deployment(id)), b"", 0o600)?;
             known.due = Timestamp::default();
         }
+        Ok(())
+    }
+
+    /// The server asks an order back that never arrived here: it may count on that it never will be obeyed.
+    fn never_had(&mut self, host: &Host, deployment: DeploymentId) -> Result<(), EngineError> {
+        let key = format!("withdrawn {deployment}");
+        if self.answered.contains(&key) {
+            return Ok(());
+        }
+        let reason = Reason::new("order.withdrawn", "the host never had the order that was taken back");
+        let body = ReportBody::Deployment { deployment, event: DeploymentEvent::Withdraw, reasons: vec![reason] };
+        clock::lock(&host.spool).add(body, None)?;
+        self.answer_given(key);
         Ok(())
     }
 
@@ -210,6 +223,9 @@ impl Desk {
 
     fn take_order(&mut self, host: &Host, order: Believed, digest: String) -> Result<(), EngineError> {
         let offer = order.offer();
+        if self.answered.contains(&format!("withdrawn {}", offer.deployment)) {
+            return Ok(());
+        }
         let known = self.known.get(&offer.deployment);
         let repeated = known.is_some_and(|known| {
             known.sequence == offer.sequence || known.undo_sequence == Some(offer.sequence)

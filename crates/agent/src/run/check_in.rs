@@ -126,8 +126,9 @@ impl Agent {
                 snapshot = watch.look(true);
             }
             if snapshot.trouble.is_some() {
-                // Nothing is known: claim what the server has, so that it does not ask in vain.
-                snapshot.digests.packages = server_has.packages;
+                // Nothing is known: claim what the server has, or what no set has.
+                let unknown = server_has.packages.is_empty();
+                snapshot.digests.packages = if unknown { "0".repeat(64) } else { server_has.packages };
             }
             snapshot
         });

@@ -5,6 +5,7 @@
 
 mod account;
 mod audit;
+mod change;
 mod endpoint;
 
 mod feed;
@@ -12,6 +13,7 @@ mod finding;
 mod frame;
 mod host;
 mod openapi;
+mod stream;
 mod token;
 mod user;
 
@@ -39,5 +41,6 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(feed::endpoints());
     all.extend(finding::endpoints());
     all.extend(host::endpoints());
+    all.extend(change::endpoints());
     all
 }

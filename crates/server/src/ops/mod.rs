@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod audit;
+pub mod change;
 mod error;
 pub mod feed;
 pub mod finding;

@@ -3,15 +3,14 @@
 //! read, and who was slower reads again.
 
 use crate::live::LiveEvent;
+use crate::standing::{Standing, load};
 use crate::{AppState, clock};
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, RolloutState, WaveEvent};
 use fettle_domain::reason::Reason;
 use fettle_domain::{DeploymentId, HostId, RolloutId, Timestamp};
-use fettle_process::installation::{Action, DeploymentFacts, Proof, RolloutFacts, WaveFacts, next_actions};
-use fettle_store::systems::deployment::{self, DeploymentRecord, NewDeployment, ProofState};
-use fettle_store::systems::plan::{self, PlanRecord};
-use fettle_store::systems::rollout::{self, RolloutRecord, WaveRecord};
-use fettle_store::systems::work;
+use fettle_process::installation::{Action, next_actions};
+use fettle_store::systems::deployment::{self, DeploymentRecord, NewDeployment};
+use fettle_store::systems::{plan, rollout, work};
 use fettle_store::{Connection, Result, StoreError};
 use std::time::Duration;
 
@@ -22,10 +21,8 @@ const ROUNDS: usize = 8;
 
 /// Serves until the server ends.
 pub async fn run(state: AppState) {
-    // What hosts did not say while no server ran is not their silence.
-    let listening_since = clock::now();
     loop {
-        if let Err(error) = once(&state, listening_since).await {
+        if let Err(error) = once(&state).await {
             tracing::warn!(step = "installation", error = %error, "cannot look at rollouts now; trying again");
         }
         tokio::select! {
@@ -37,9 +34,9 @@ pub async fn run(state: AppState) {
 }
 
 /// One round over all open rollouts.
-pub async fn once(state: &AppState, listening_since: Timestamp) -> Result<()> {
+pub async fn once(state: &AppState) -> Result<()> {
     for rollout in state.store.read(rollout::rollouts_open).await? {
-        match advance(state, rollout.id, listening_since).await {
+        match advance(state, rollout.id).await {
             Ok(()) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => tracing::warn!(step = "installation", rollout.id = %rollout.id, error = %error, "cannot carry a rollout on now"),
         }
@@ -47,8 +44,9 @@ pub async fn once(state: &AppState, listening_since: Timestamp) -> Result<()> {
     Ok(())
 }
 
-async fn advance(state: &AppState, id: RolloutId, listening_since: Timestamp) -> Result<()> {
-    let now = clock::now();
+async fn advance(state: &AppState, id: RolloutId) -> Result<()> {
+    // What hosts did not say while no server ran is not their silence.
+    let (now, listening_since) = (clock::now(), state.started_at);
     // Read first: most looks find nothing to do, and the writer is for those who do.
     let idle = state
         .store
@@ -81,54 +79,6 @@ struct Done {
     change: Option<fettle_domain::ChangeId>,
     /// Hosts with new work.
     hosts: Vec<HostId>,
-}
-
-/// A rollout with all that belongs to it.
-pub(crate) struct Standing {
-    pub(crate) rollout: RolloutRecord,
-    plan: PlanRecord,
-    waves: Vec<WaveRecord>,
-    deployments: Vec<DeploymentRecord>,
-    /// The same as the pure step sees it.
-    pub(crate) facts: RolloutFacts,
-}
-
-/// Reads it.
-pub(crate) fn load(connection: &mut Connection, id: RolloutId, listening_since: Timestamp) -> Result<Standing> {
-    let rollout = rollout::rollout_get(connection, id)?;
-    let plan = plan::plan_get(connection, rollout.plan)?;
-    let waves = rollout::waves(connection, id)?;
-    let deployments = deployment::deployments_of_rollout(connection, id)?;
-    let head = plan.head.as_ref().ok_or_else(|| StoreError::Corrupt { what: format!("{} has no content", plan.id) })?;
-    let facts = RolloutFacts {
-        state: rollout.state,
-        plan: plan.state,
-        start_at: rollout.start_at,
-        window_end: rollout.window_end,
-        acceptance: head.acceptance.clone(),
-        listening_since,
-        waves: waves.iter().map(|wave| WaveFacts { number: wave.number, state: wave.state, since: wave.since }).collect(),
-        deployments: deployments.iter().map(facts_of).collect(),
-    };
-    Ok(Standing { rollout, plan, waves, deployments, facts })
-}
-
-fn facts_of(record: &DeploymentRecord) -> DeploymentFacts {
-    DeploymentFacts {
-        id: record.id,
-        wave: record.wave,
-        state: record.state,
-        heard_at: record.heard_at,
-        delivered: record.delivered_at.is_some(),
-        withdrawal_asked: record.withdraw_at.is_some(),
-        undo_asked: record.undo_at.is_some(),
-        undo_refused: record.undo_refused.is_some(),
-        proof: match record.proof {
-            ProofState::Awaited => Proof::Awaited,
-            ProofState::Proved => Proof::Proved,
-            ProofState::Differs => Proof::Differs,
-        },
-    }
 }
 
 /// Whether a rollout needs no more looks until a person asks something of it.

@@ -304,3 +304,12 @@ pub fn deployment_events(connection: &mut Connection, deployment: DeploymentId, 
     )?;
     rows.iter().map(read_event).collect()
 }
+
+/// Output of one deployment after an event's number, oldest first.
+pub fn deployment_output(connection: &mut Connection, deployment: DeploymentId, after: u64, limit: u32) -> Result<Vec<ChangeEventRecord>> {
+    let rows = connection.query(
+        &format!("SELECT {EVENT_COLUMNS} FROM change_event WHERE deployment = ?1 AND number > ?2 AND machine = 'output' ORDER BY number LIMIT ?3"),
+        &[deployment.into(), signed(after).into(), limit.into()],
+    )?;
+    rows.iter().map(read_event).collect()
+}
