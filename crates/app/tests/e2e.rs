@@ -147,7 +147,7 @@ impl Site {
             path.display().to_string()
         };
         let old = file("one-time", one_time);
-        let new = file("password", &format!("a password of {user} that is long"));
+        let new = file("password", "correct horse battery staple");
         let data = self.folder.join("data").display().to_string();
         self.say(user, &[
             "login", "--server", &self.address, "--user", user, "--password-file", &old, "--new-password-file", &new, "--data", &data,
@@ -287,6 +287,10 @@ fn story(name: &str, database_url: Option<String>) {
     let failing = id_of(&failing);
     site.approve_and_start(&failing);
     site.wait_for_change(&failing, "halted");
+    until("the failed host to undo itself", 120, || {
+        let states = site.change(&failing)["deployments"].clone();
+        (states[0]["state"] == "undone").then_some(())
+    });
     assert_eq!(bad.version("fettle-demo-fail").as_deref(), Some("1.0-1"));
     let audit = bad.inside(&["/usr/bin/dpkg", "--audit"]);
     assert_eq!(audit.trim(), "", "dpkg finds nothing wrong");
@@ -309,7 +313,7 @@ fn refusals(site: &Site) {
     let line = site.say("olga", &["host", "token", "create", "--server", &site.address]);
     let token = line.split_whitespace().last().unwrap().to_owned();
     let unknown = enrol(&format!("{token}x"), "--read-only");
-    assert!(unknown.contains("not known"), "{unknown}");
+    assert!(unknown.contains("does not know this token"), "{unknown}");
     let list = site.json("olga", &["host", "token", "list"]);
     let id = list["items"][0]["id"].as_str().unwrap();
     site.say("olga", &["host", "token", "revoke", id]);

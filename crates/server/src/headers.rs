@@ -15,9 +15,14 @@ const DOCUMENTS: &str = "default-src 'none'; frame-ancestors 'none'";
 /// Adds what a handler did not set itself.
 pub(crate) async fn add(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
+    let long = has_long_body(&request);
     let mut response = next.run(request).await;
     if let Some(refusal) = response.extensions().get::<Refusal>().filter(|refusal| refusal.0.instance.is_empty()) {
         response = refusal.clone().at(&path).into_response();
+    }
+    if long && response.status().is_client_error() {
+        // Its rest may not have been read: the connection is of no further use, and both sides know.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let is_page = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     let headers = response.headers_mut();
@@ -33,4 +38,10 @@ pub(crate) async fn add(request: Request, next: Next) -> Response {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+/// More than what is read in one go; chunked bodies may be of any length.
+fn has_long_body(request: &Request) -> bool {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    length.map_or_else(|| request.headers().contains_key(header::TRANSFER_ENCODING), |length| length > 16 << 10)
 }

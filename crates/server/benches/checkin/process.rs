@@ -1,0 +1,78 @@
+//! Child processes, and what the kernel knows of them.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// A child that is told things by lines and answers by lines. It ends when this is dropped.
+pub struct Talking {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Talking {
+    /// This very program in another role.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, input, output }
+    }
+
+    pub fn say(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    pub fn hear(&mut self) -> String {
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line).unwrap();
+        assert!(read > 0, "a child of the benchmark ended early; what it said is above");
+        line.trim().to_owned()
+    }
+
+    pub fn kernel(&self) -> Kernel {
+        Kernel(self.child.id())
+    }
+}
+
+impl Drop for Talking {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let ended = self.child.wait().unwrap();
+        assert!(ended.success() || std::thread::panicking(), "a child of the benchmark failed: {ended}");
+    }
+}
+
+/// A process as `/proc` shows it.
+#[derive(Clone, Copy)]
+pub struct Kernel(pub u32);
+
+impl Kernel {
+    /// Resident memory (bytes).
+    pub fn resident(self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most it ever was (bytes).
+    pub fn peak(self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(self, key: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Processor time so far (seconds), in and out of the kernel.
+    pub fn processor(self) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap();
+        let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = [11, 12].iter().map(|place| fields[*place].parse::<u64>().unwrap()).sum();
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+}
