@@ -45,3 +45,10 @@ fn has_long_body(request: &Request) -> bool {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length.map_or_else(|| request.headers().contains_key(header::TRANSFER_ENCODING), |length| length > 16 << 10)
 }
+
+/// Where the caller reached this server: what its `Host` header says, and nothing that could break a command line.
+pub(crate) fn own_address(headers: &axum::http::HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    if !host.is_empty() && host.len() <= 260 && host.chars().all(plain) { format!("https://{host}") } else { "https://localhost".to_owned() }
+}

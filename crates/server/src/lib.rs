@@ -31,6 +31,7 @@ mod shutdown;
 mod slow_body;
 mod standing;
 pub mod steps;
+mod ui;
 
 pub use app_state::AppState;
 pub use listener::{PeerAddress, PeerHost};

@@ -13,7 +13,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -125,33 +124,48 @@ struct Connection {
 }
 
 impl Connection {
+    /// The parts that are over before the first request stand in boxes of their own: what is left
+    /// is what a waiting agent costs.
     async fn run(self, stream: TcpStream, address: SocketAddr) {
-        if let Err(error) = tune(&stream) {
-            tracing::debug!(peer.address = %address, error = %error, "cannot set socket options");
+        let Self { router, tls, shutdown } = self;
+        let Some((stream, host)) = Box::pin(handshake(tls, stream, address)).await else { return };
+        let peer = (PeerHost(host), PeerAddress(address.ip().to_canonical()));
+        let stream = serve(stream, router, peer, &shutdown).await;
+        // At the end of the server nobody waits for peers that have nothing to say.
+        if !shutdown.is_requested() {
+            Box::pin(linger(stream)).await;
         }
-        let tls = match tokio::time::timeout(HANDSHAKE_LIMIT, self.tls.accept(stream).into_fallible()).await {
-            Ok(Ok(tls)) => tls,
-            Ok(Err((error, stream))) => {
-                tracing::info!(peer.address = %address, error = %error, "refused in the TLS handshake");
-                linger(stream).await;
-                return;
-            }
-            Err(_) => return,
-        };
-        let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let host = match certificate {
-            None => None,
-            Some(certificate) => match crate::identity::peer_host(certificate) {
-                Some(host) => Some(host),
-                // Ours, but not for a host: there is no such certificate, so nobody may use one.
-                None => return,
-            },
-        };
-        serve(tls, self.router, (PeerHost(host), PeerAddress(address.ip().to_canonical())), &self.shutdown).await;
     }
 }
 
-async fn serve<IO>(stream: IO, router: Router, peer: (PeerHost, PeerAddress), shutdown: &Shutdown)
+/// TLS, and which host is there; `None` when the peer was refused.
+async fn handshake(tls: TlsAcceptor, stream: TcpStream, address: SocketAddr) -> Option<(Box<TlsStream>, Option<HostId>)> {
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(peer.address = %address, error = %error, "cannot set socket options");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream).into_fallible()).await {
+        Ok(Ok(stream)) => Box::new(stream),
+        Ok(Err((error, stream))) => {
+            tracing::info!(peer.address = %address, error = %error, "refused in the TLS handshake");
+            linger(stream).await;
+            return None;
+        }
+        Err(_) => return None,
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let host = certificate.map(crate::identity::peer_host);
+    match host {
+        None => Some((stream, None)),
+        Some(Some(host)) => Some((stream, Some(host))),
+        // Ours, but not for a host: there is no such certificate, so nobody may use one.
+        Some(None) => None,
+    }
+}
+
+type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// Answers requests until the connection ends; hands it back for a good end.
+async fn serve<IO>(stream: IO, router: Router, peer: (PeerHost, PeerAddress), shutdown: &Shutdown) -> IO
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -170,7 +184,7 @@ where
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = shutdown.requested() => {
-            Pin::new(&mut connection).graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
     };
@@ -178,7 +192,7 @@ where
         // Peers hang up all the time: no news.
         tracing::debug!(error = %error, "a connection broke");
     }
-    linger(connection.into_parts().io.into_inner()).await;
+    connection.into_parts().io.into_inner()
 }
 
 /// Closes so that the last word is heard. A peer may have sent what nobody read: a request after

@@ -5,7 +5,7 @@ use crate::access::{Actor, secret};
 use crate::identity::{self, Identity, IdentityError};
 use crate::listener::Listener;
 use crate::ops::OpsError;
-use crate::{AppState, Settings, Shutdown, agent_api, api, clock, headers, health};
+use crate::{AppState, Settings, Shutdown, agent_api, api, clock, headers, health, ui};
 use axum::Router;
 use fettle_domain::access::Role;
 use fettle_plugin::Feed;
@@ -191,10 +191,11 @@ fn router(state: &AppState) -> Router {
     Router::new()
         .merge(health::routes())
         .merge(api::router(state))
-        .merge(agent_api::routes())
+        .merge(ui::routes())
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(axum::middleware::from_fn(headers::add))
+        .merge(agent_api::routes())
         .with_state(state.clone())
 }
 

@@ -65,6 +65,7 @@ CREATE TABLE IF NOT EXISTS finding (
     source TEXT NOT NULL,               -- private
     vulnerability TEXT NOT NULL,        -- private
     state TEXT NOT NULL,                -- private: machine `finding`
+    is_open BIGINT NOT NULL,            -- private: 1 while its state means work; by it lists are sorted
     generation BIGINT NOT NULL,         -- private
     verdict TEXT NOT NULL,              -- private: VerdictState
     source_version TEXT NOT NULL,       -- private
@@ -78,8 +79,11 @@ CREATE TABLE IF NOT EXISTS finding (
     UNIQUE (host, source, vulnerability)
 );
 CREATE INDEX IF NOT EXISTS finding_by_priority ON finding (state, priority, id);
-CREATE INDEX IF NOT EXISTS finding_by_vulnerability ON finding (vulnerability, state, id);
-CREATE INDEX IF NOT EXISTS finding_by_source ON finding (source, state, id);
+-- The list that people see first: what means work, most urgent first.
+CREATE INDEX IF NOT EXISTS finding_open_by_priority ON finding (is_open, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_host ON finding (host, is_open, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_vulnerability ON finding (vulnerability, is_open, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_source ON finding (source, is_open, priority, id);
 
 CREATE TABLE IF NOT EXISTS finding_event (
     sequence {serial},                  -- private

@@ -12,7 +12,7 @@ pub mod server;
 pub use client::{Client, Reply};
 pub use database::{TestDatabase, on_both};
 #[cfg(feature = "server")]
-pub use server::{Setup, TestServer};
+pub use server::{EnrolledHost, Setup, TestServer};
 
 /// Waits until `condition` holds, at most `limit`; panics with `what` when it does not.
 #[cfg(feature = "server")]

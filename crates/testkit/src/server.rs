@@ -6,6 +6,7 @@ use fettle_domain::HostId;
 use fettle_domain::access::Role;
 use fettle_plugin::Feed;
 use fettle_server::{Announcement, AppState, ServerOptions, Settings};
+use fettle_wire::agent::{EnrolReply, EnrolRequest, HostFacts};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,18 @@ pub struct Setup {
     pub folder: Option<TempDir>,
     /// The address of a server that ran before; a free port when absent.
     pub listen: Option<SocketAddr>,
+}
+
+/// What an agent has after its enrolment.
+pub struct EnrolledHost {
+    /// Its id.
+    pub id: HostId,
+    /// Asks with its certificate.
+    pub client: Client,
+    /// Certificate and key.
+    pub certificate: ClientCertificate,
+    /// Keys whose signatures on offers count.
+    pub offer_keys: Vec<String>,
 }
 
 /// It runs until dropped or stopped.
@@ -98,6 +111,20 @@ impl TestServer {
         let key = rcgen::KeyPair::generate().unwrap();
         let csr = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(&key).unwrap().pem().unwrap();
         (self.state.identity.issue_client_certificate(&csr, host).unwrap(), key.serialize_pem())
+    }
+
+    /// Enrols a host over the wire with a token of its own, as an agent would.
+    pub async fn enrol(&self, administrator: &Client, facts: HostFacts) -> EnrolledHost {
+        let token = administrator.post("/api/v1/enrolment-tokens", &json!({})).await.ok();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let csr = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(&key).unwrap().pem().unwrap();
+        let token = token["token"].as_str().unwrap().to_owned();
+        let request = EnrolRequest { token, csr, agent_version: "0.1.0".to_owned(), facts };
+        let reply = self.client().post("/agent/v1/enrol", &serde_json::to_value(&request).unwrap()).await.ok();
+        let reply: EnrolReply = serde_json::from_value(reply).unwrap();
+        let certificate = (reply.certificate.clone(), key.serialize_pem());
+        let client = Client::new(&self.url(), client::tls(&reply.authority, Some(&certificate)));
+        EnrolledHost { id: reply.host, client, certificate, offer_keys: reply.offer_keys }
     }
 
     /// A client with an API token of the first administrator, whose password it changes.

@@ -149,7 +149,7 @@ fn said(answer: &Value, id: &str, form: Output) -> Result<(), Failure> {
 const RESTING: &[&str] = &["completed", "rolled-back", "cancelled", "halted", "rejected", "superseded", "closed"];
 
 async fn watch(client: &Client, id: &str, form: Output) -> Result<(), Failure> {
-    let mut resting = state_of(client, id).await?;
+    let (mut resting, seen) = standing(client, id).await?;
     if !RESTING.contains(&resting.as_str()) {
         let mut last = String::new();
         client
@@ -160,13 +160,15 @@ async fn watch(client: &Client, id: &str, form: Output) -> Result<(), Failure> {
                 } else {
                     output::print(&event_text(&event))?;
                 }
-                if matches!(text(&event, "/machine").as_str(), "rollout" | "plan") {
+                // What is replayed is past: a change that was halted or completed once goes on now.
+                let new = event.get("number").and_then(Value::as_u64).is_some_and(|number| number > seen);
+                if new && matches!(text(&event, "/machine").as_str(), "rollout" | "plan") {
                     last = text(&event, "/state");
                 }
                 Ok(!RESTING.contains(&last.as_str()))
             })
             .await?;
-        resting = state_of(client, id).await?;
+        resting = standing(client, id).await?.0;
     }
     match resting.as_str() {
         "completed" | "rolled-back" | "closed" => output::line(&format!("{id} is {resting}")),
@@ -174,8 +176,10 @@ async fn watch(client: &Client, id: &str, form: Output) -> Result<(), Failure> {
     }
 }
 
-async fn state_of(client: &Client, id: &str) -> Result<String, Failure> {
-    Ok(text(&client.get(&path(id, ""), &[]).await?, "/summary/state"))
+/// Where a change stands, and the number of its last event.
+async fn standing(client: &Client, id: &str) -> Result<(String, u64), Failure> {
+    let change = client.get(&path(id, ""), &[]).await?;
+    Ok((text(&change, "/summary/state"), change.get("last_event").and_then(Value::as_u64).unwrap_or(0)))
 }
 
 fn event_text(event: &Value) -> String {

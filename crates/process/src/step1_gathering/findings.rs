@@ -3,10 +3,19 @@
 
 use fettle_domain::FindingId;
 use fettle_domain::advisory::VulnId;
-use fettle_domain::finding::{Verdict, VerdictState};
+use fettle_domain::finding::{Priority, Verdict, VerdictState};
 use fettle_domain::machine::FindingState;
 use fettle_domain::reason::Reason;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A verdict with its place in the order of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ranked {
+    /// What matching says.
+    pub verdict: Verdict,
+    /// How urgent it is.
+    pub priority: Priority,
+}
 
 /// What the store has of a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +34,8 @@ pub struct ExistingFinding {
     pub source_version: String,
     /// The last verdict's fixed version.
     pub fixed_version: Option<String>,
+    /// The last priority.
+    pub priority: Priority,
 }
 
 /// What is to be done with a finding.
@@ -33,14 +44,14 @@ pub enum FindingAction {
     /// Present and not known yet.
     Open {
         /// The evidence.
-        verdict: Verdict,
+        evidence: Ranked,
     },
-    /// Still present, by other evidence than before.
+    /// Still there, by other evidence or of other urgency than before.
     Update {
         /// Which.
         id: FindingId,
         /// The new evidence.
-        verdict: Verdict,
+        evidence: Ranked,
     },
     /// Proved gone.
     Prove {
@@ -58,7 +69,7 @@ pub enum FindingAction {
         /// Which.
         id: FindingId,
         /// The evidence.
-        verdict: Verdict,
+        evidence: Ranked,
     },
     /// No feed states it any more (withdrawn, rejected), or it was never affected after all.
     Dismiss {
@@ -72,72 +83,82 @@ pub enum FindingAction {
         /// Which.
         id: FindingId,
         /// The evidence.
-        verdict: Verdict,
+        evidence: Ranked,
     },
 }
 
 /// Compares verdicts with what the store has. `installed_sources` are all source packages of the
-/// host; `outdated_sources` those whose replaced files a running service still uses.
-pub fn decide_findings(
+/// host; `outdated_sources` those whose replaced files a running service still uses. Verdicts on what
+/// is not present matter only for findings that exist.
+pub fn decide_findings<'a>(
     existing: &[ExistingFinding],
-    verdicts: Vec<Verdict>,
+    verdicts: impl IntoIterator<Item = &'a Ranked>,
     installed_sources: &BTreeSet<String>,
     outdated_sources: &BTreeSet<String>,
 ) -> Vec<FindingAction> {
-    let mut known: BTreeMap<(String, VulnId), &ExistingFinding> =
-        existing.iter().map(|finding| ((finding.source.clone(), finding.vulnerability.clone()), finding)).collect();
+    let mut known: BTreeMap<(&str, &VulnId), &ExistingFinding> =
+        existing.iter().map(|finding| ((finding.source.as_str(), &finding.vulnerability), finding)).collect();
     let mut actions = Vec::new();
-    for verdict in verdicts {
-        match known.remove(&(verdict.source.clone(), verdict.vulnerability.clone())) {
-            None if verdict.state.is_present() => actions.push(FindingAction::Open { verdict }),
+    for ranked in verdicts {
+        match known.remove(&(ranked.verdict.source.as_str(), &ranked.verdict.vulnerability)) {
+            None if ranked.verdict.state.is_present() => actions.push(FindingAction::Open { evidence: ranked.clone() }),
             None => {}
-            Some(finding) => actions.extend(compare(finding, verdict, outdated_sources)),
+            Some(finding) => actions.extend(compare(finding, ranked, outdated_sources)),
         }
     }
     actions.extend(known.into_values().filter_map(|finding| unstated(finding, installed_sources)));
     actions
 }
 
-fn compare(finding: &ExistingFinding, mut verdict: Verdict, outdated: &BTreeSet<String>) -> Option<FindingAction> {
+fn compare(finding: &ExistingFinding, ranked: &Ranked, outdated: &BTreeSet<String>) -> Option<FindingAction> {
     let id = finding.id;
-    let closed = finding.state == FindingState::Verified;
-    if verdict.state.is_present() {
+    if ranked.verdict.state.is_present() {
         return match finding.state {
-            FindingState::Verified => Some(FindingAction::Regress { id, verdict }),
-            FindingState::NotAffected => Some(FindingAction::Reinstate { id, verdict }),
-            _ if same_evidence(finding, &verdict) => None,
-            _ => Some(FindingAction::Update { id, verdict }),
+            FindingState::Verified => Some(FindingAction::Regress { id, evidence: ranked.clone() }),
+            FindingState::NotAffected => Some(FindingAction::Reinstate { id, evidence: ranked.clone() }),
+            _ => update(finding, ranked.clone()),
         };
     }
-    match verdict.state {
-        VerdictState::Fixed if !closed && outdated.contains(&finding.source) => {
-            verdict.state = VerdictState::RestartNeeded;
-            verdict.reasons.push(Reason::new(
-                "match.service-restart-needed",
-                format!("{} {} is installed, but a running service still uses the replaced files: restart it", verdict.source, verdict.source_version),
-            ));
-            (!same_evidence(finding, &verdict)).then_some(FindingAction::Update { id, verdict })
-        }
-        VerdictState::Fixed if !closed && finding.state != FindingState::NotAffected => Some(FindingAction::Prove {
-            id,
-            reasons: verdict.reasons,
-            source_version: verdict.source_version,
-            verdict: VerdictState::Fixed,
-        }),
-        VerdictState::NotAffected if finding.state != FindingState::NotAffected && !closed => {
-            Some(FindingAction::Dismiss { id, reasons: verdict.reasons })
-        }
-        VerdictState::UnderInvestigation if !closed && !same_evidence(finding, &verdict) => {
-            Some(FindingAction::Update { id, verdict })
-        }
-        _ => None,
+    if matches!(finding.state, FindingState::Verified | FindingState::NotAffected) {
+        return None;
+    }
+    match ranked.verdict.state {
+        VerdictState::Fixed if outdated.contains(&finding.source) => update(finding, restart_needed(ranked.clone())),
+        VerdictState::Fixed => Some(prove(id, &ranked.verdict)),
+        // Another version than before: the inventory shows it. The same version: the publisher says so.
+        VerdictState::NotAffected if ranked.verdict.source_version != finding.source_version => Some(prove(id, &ranked.verdict)),
+        VerdictState::NotAffected => Some(FindingAction::Dismiss { id, reasons: ranked.verdict.reasons.clone() }),
+        _ => update(finding, ranked.clone()),
     }
 }
 
-fn same_evidence(finding: &ExistingFinding, verdict: &Verdict) -> bool {
-    finding.verdict == verdict.state
-        && finding.source_version == verdict.source_version
-        && finding.fixed_version == verdict.fixed_version
+fn prove(id: FindingId, verdict: &Verdict) -> FindingAction {
+    FindingAction::Prove {
+        id,
+        reasons: verdict.reasons.clone(),
+        source_version: verdict.source_version.clone(),
+        verdict: verdict.state,
+    }
+}
+
+fn restart_needed(mut ranked: Ranked) -> Ranked {
+    let verdict = &mut ranked.verdict;
+    verdict.state = VerdictState::RestartNeeded;
+    let text = format!(
+        "{} {} is installed, but a running service still uses the replaced files: restart it",
+        verdict.source, verdict.source_version
+    );
+    verdict.reasons.push(Reason::new("match.service-restart-needed", text));
+    ranked
+}
+
+/// New evidence, unless it is the same as before.
+fn update(finding: &ExistingFinding, evidence: Ranked) -> Option<FindingAction> {
+    let same = finding.verdict == evidence.verdict.state
+        && finding.source_version == evidence.verdict.source_version
+        && finding.fixed_version == evidence.verdict.fixed_version
+        && finding.priority == evidence.priority;
+    (!same).then_some(FindingAction::Update { id: finding.id, evidence })
 }
 
 /// A finding that no verdict speaks of any more.

@@ -49,6 +49,21 @@ impl<'a> Kernels<'a> {
         Some(Self { images, metas, newest, running, running_release: &kernel.running_release })
     }
 
+    /// Adds all that verdicts rest on to a key.
+    pub(super) fn key(&self, key: &mut String) {
+        let mut add = |text: &str| {
+            key.push('\n');
+            key.push_str(text);
+        };
+        add(self.running_release);
+        add(self.running.unwrap_or("-"));
+        self.images.iter().for_each(|(name, version)| {
+            add(name);
+            add(version);
+        });
+        self.metas.iter().for_each(|name| add(name));
+    }
+
     /// Whether the flaw is present, without reasons.
     pub(super) fn is_present(&self, advisories: &[Advisory]) -> bool {
         let present = |version: &str| state_of(version, advisories).is_present();

@@ -1,7 +1,7 @@
 use super::*;
 use fettle_domain::FindingId;
 use fettle_domain::advisory::{Advisory, Disposition, FeedName, Statement, VulnId};
-use fettle_domain::finding::VerdictState;
+use fettle_domain::finding::{Priority, VerdictState};
 use fettle_domain::machine::FindingState;
 use fettle_domain::package::{Ecosystem, InstallState, PackageVersion};
 use std::collections::BTreeSet;
@@ -171,7 +171,14 @@ fn existing(state: FindingState) -> ExistingFinding {
         verdict: VerdictState::Affected,
         source_version: "1.0-1".into(),
         fixed_version: Some("1.0-2".into()),
+        priority: NO_PRIORITY,
     }
+}
+
+const NO_PRIORITY: Priority = Priority { severity: 0, exploit: 0 };
+
+fn ranked(verdicts: Vec<Verdict>) -> Vec<Ranked> {
+    verdicts.into_iter().map(|verdict| Ranked { verdict, priority: NO_PRIORITY }).collect()
 }
 
 fn decide(finding: Option<ExistingFinding>, version: &str, outdated: bool) -> Vec<FindingAction> {
@@ -182,7 +189,7 @@ fn decide(finding: Option<ExistingFinding>, version: &str, outdated: bool) -> Ve
     );
     let sources = BTreeSet::from(["app".to_owned()]);
     let outdated = if outdated { sources.clone() } else { BTreeSet::new() };
-    decide_findings(finding.as_slice(), verdicts, &sources, &outdated)
+    decide_findings(finding.as_slice(), &ranked(verdicts), &sources, &outdated)
 }
 
 #[test]
@@ -201,7 +208,7 @@ fn findings_open_close_and_come_back_by_evidence_alone() {
 fn a_fix_that_does_not_run_yet_closes_nothing() {
     let actions = decide(Some(existing(FindingState::Remediated)), "1.0-2", true);
     match &actions[..] {
-        [FindingAction::Update { verdict, .. }] => assert_eq!(verdict.state, VerdictState::RestartNeeded),
+        [FindingAction::Update { evidence, .. }] => assert_eq!(evidence.verdict.state, VerdictState::RestartNeeded),
         other => panic!("{other:?}"),
     }
 }
@@ -209,10 +216,53 @@ fn a_fix_that_does_not_run_yet_closes_nothing() {
 #[test]
 fn a_removed_package_proves_and_a_withdrawn_record_dismisses() {
     let open = [existing(FindingState::Open)];
-    let gone = decide_findings(&open, vec![], &BTreeSet::new(), &BTreeSet::new());
+    let gone = decide_findings(&open, &[], &BTreeSet::new(), &BTreeSet::new());
     assert!(matches!(gone[..], [FindingAction::Prove { .. }]));
-    let withdrawn = decide_findings(&open, vec![], &BTreeSet::from(["app".to_owned()]), &BTreeSet::new());
+    let withdrawn = decide_findings(&open, &[], &BTreeSet::from(["app".to_owned()]), &BTreeSet::new());
     assert!(matches!(withdrawn[..], [FindingAction::Dismiss { .. }]));
+}
+
+#[test]
+fn another_urgency_is_new_evidence() {
+    let mut evidence = ranked(evaluate(
+        vec![advisory("debian-tracker", "app", "CVE-1", fixed("1.0-2"))],
+        &[installed("app", "app", "1.0-1")],
+        &Kernel::default(),
+    ));
+    evidence[0].priority = Priority { severity: 4, exploit: 3 };
+    let sources = BTreeSet::from(["app".to_owned()]);
+    let actions = decide_findings(&[existing(FindingState::Planned)], &evidence, &sources, &BTreeSet::new());
+    assert!(matches!(actions[..], [FindingAction::Update { .. }]));
+}
+
+#[test]
+fn not_affected_by_version_is_proof_and_by_statement_is_dismissal() {
+    let act = |statement: Statement, version: &str| {
+        let verdicts = evaluate(vec![advisory("debian-tracker", "app", "CVE-1", statement)], &[installed("app", "app", version)], &Kernel::default());
+        decide_findings(&[existing(FindingState::Open)], &ranked(verdicts), &BTreeSet::from(["app".to_owned()]), &BTreeSet::new())
+    };
+    let interval = Statement::Fixed { introduced: Some("1.0-1".into()), fixed: "1.0-2".into() };
+    assert!(matches!(act(interval, "0.9-1")[..], [FindingAction::Prove { .. }]));
+    assert!(matches!(act(Statement::NotAffected, "1.0-1")[..], [FindingAction::Dismiss { .. }]));
+}
+
+#[test]
+fn groups_with_the_same_key_have_the_same_verdicts_and_others_another_key() {
+    let one = [installed("app", "app", "1.0"), installed("libapp", "app", "1.1"), signed("linux-image-6.1.0-1-amd64", "6.1.1-1")];
+    let kernel = kernel("6.1.1-1");
+    let keys = |release: &str, packages: &[InstalledPackage], kernel: &Kernel| -> Vec<String> {
+        source_groups(HostPicture { release, packages, kernel }).iter().map(SourceGroup::key).collect()
+    };
+    let base = keys("bookworm", &one, &kernel);
+    assert_eq!(base.len(), 2);
+    assert_eq!(keys("bookworm", &one.clone(), &kernel.clone()), base);
+    let others = [
+        keys("trixie", &one, &kernel),
+        keys("bookworm", &[installed("app", "app", "1.1"), one[1].clone(), one[2].clone()], &kernel),
+        keys("bookworm", &[installed("app2", "app", "1.0"), one[1].clone(), one[2].clone()], &kernel),
+    ];
+    assert!(others.iter().all(|other| other[0] != base[0]));
+    assert_ne!(keys("bookworm", &one, &Kernel { running_version: "6.1.0-1".into(), ..kernel.clone() })[1], base[1]);
 }
 
 fn signed(name: &str, version: &str) -> InstalledPackage {

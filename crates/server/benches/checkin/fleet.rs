@@ -14,8 +14,8 @@ pub const PACKAGES: usize = 590;
 const NAMES: usize = 4_000;
 /// What every host has.
 const COMMON: usize = 380;
-/// What hosts of one role have beside that.
-const ROLE: usize = 150;
+/// What hosts of one role have beside that, but for what they chose themselves.
+const ROLE: usize = PACKAGES - COMMON;
 /// Roles: web server, database, …
 const ROLES: usize = 12;
 /// States of the security updates that occur at the same time.
@@ -52,11 +52,11 @@ pub fn packages(number: usize, updates: usize) -> Packages {
         let version = (0..level).filter(|step| (step * UPDATED..(step + 1) * UPDATED).contains(&(name % 60))).count();
         packages.insert(place(name), (if name < 60 { version } else { 0 }, name % 12 == 0));
     }
-    for name in 0..ROLE + PACKAGES - COMMON - ROLE - own.min(60) {
-        packages.insert(place(COMMON + role * 210 + name), (0, name % 15 == 0));
+    for name in 0..ROLE - own {
+        packages.insert(place(COMMON + role * ROLE + name), (0, name % 15 == 0));
     }
     while packages.len() < PACKAGES {
-        let name = place(COMMON + ROLES * 210 + dice.throw(NAMES - COMMON - ROLES * 210));
+        let name = place(COMMON + ROLES * ROLE + dice.throw(NAMES - COMMON - ROLES * ROLE));
         packages.entry(name).or_insert((0, true));
     }
     packages
@@ -91,7 +91,7 @@ impl Snippets {
     pub fn new() -> Self {
         let mut all = BTreeMap::new();
         for name in 0..NAMES {
-            for version in 0..if name % 7 == 0 || name < 7 * 60 { 4 } else { 1 } {
+            for version in 0..2 {
                 for manual in [false, true] {
                     all.insert((name, version, manual), serde_json::to_string(&installed(name, version, manual)).unwrap());
                 }

@@ -7,7 +7,7 @@ use crate::ops;
 use crate::ops::host::HostQuery;
 use crate::problem::Refusal;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use fettle_domain::access::Permission;
 use fettle_wire::api::finding::Explanation;
@@ -143,15 +143,8 @@ async fn token_create(
     headers: HeaderMap,
     Body(request): Body<EnrolmentTokenCreate>,
 ) -> Answer<EnrolmentTokenMade> {
-    let address = own_address(&headers);
+    let address = crate::headers::own_address(&headers);
     Ok(Json(ops::host::token_create(&state, &actor, request, &address).await?))
-}
-
-/// Where the caller reached this server: what its `Host` header says, and nothing that could break a command line.
-pub(crate) fn own_address(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    if !host.is_empty() && host.len() <= 260 && host.chars().all(plain) { format!("https://{host}") } else { "https://localhost".to_owned() }
 }
 
 async fn token_revoke(State(state): State<AppState>, Extension(actor): Extension<Actor>, PathParam(id): PathParam<String>) -> Result<StatusCode, Refusal> {

@@ -2,35 +2,35 @@
 //! matched; findings open, get new evidence, are proved gone, come back.
 //!
 //! Cost follows what changed: the index of statements is rebuilt only when a feed brought something
-//! else, and hosts with the same packages and kernel share one matching.
+//! else, a source package at one version is matched once for all hosts that have it, and a host whose
+//! findings rest on the same as before costs two reads and no write but the note that it was looked at.
 
 use crate::{AppState, clock};
 use fettle_domain::advisory::{VulnId, VulnerabilityFacts};
-use fettle_domain::finding::{Priority, Verdict};
-use fettle_domain::host::Kernel;
+use fettle_domain::finding::Verdict;
 use fettle_domain::machine::{FindingEvent, FindingState, HostState};
 use fettle_domain::package::InstalledPackage;
 use fettle_domain::reason::Reason;
-use fettle_domain::{HostId, Timestamp};
+use fettle_domain::{FindingId, HostId, Timestamp};
 use fettle_process::gathering::{
-    AdvisoryIndex, ExistingFinding, FindingAction, HostPicture, decide_findings, present_on_host, source_of, sources_of, verdict_on,
+    AdvisoryIndex, ExistingFinding, FindingAction, HostPicture, Ranked, SourceGroup, decide_findings, source_groups, source_of, sources_of,
 };
 use fettle_process::scheduling::prioritise;
 use fettle_store::patches::{advisory, feed, vulnerability};
-use fettle_store::systems::finding::{self, FindingRecord};
-use fettle_store::systems::host::{self, HostRecord};
+use fettle_store::systems::finding::{self, FindingEvidence};
+use fettle_store::systems::host;
 use fettle_store::systems::inventory::{self, PackageDictionary};
 use fettle_store::{Connection, Result, StoreError};
 use fettle_wire::agent::{HostFacts, Service};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Hosts matched in one go, between two looks at the store.
 const BATCH: u32 = 64;
-/// Matchings remembered for hosts with the same packages; a fleet has few distinct ones at a time.
-const REMEMBERED: usize = 256;
+/// Verdicts remembered for hosts that have the same of a source package, some 600 bytes each.
+const REMEMBERED: usize = 200_000;
 /// How long without a nudge until the store is looked at again.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -59,11 +59,20 @@ pub struct Gathering {
     given_up: HashMap<HostId, i64>,
 }
 
-/// What all feeds say, in memory.
+/// What all feeds say of the releases that hosts have, in memory.
 struct Knowledge {
     generation: i64,
+    releases: HashSet<String>,
     index: AdvisoryIndex,
     facts: HashMap<VulnId, VulnerabilityFacts>,
+    memory: Mutex<Memory>,
+}
+
+/// What was matched already, by [`SourceGroup::key`].
+#[derive(Default)]
+struct Memory {
+    groups: HashMap<String, Arc<[Arc<Ranked>]>>,
+    verdicts: usize,
 }
 
 impl Gathering {
@@ -91,7 +100,12 @@ impl Gathering {
         let dictionary = state.packages.clone();
         let marks: HashMap<HostId, i64> = due.iter().copied().collect();
         let matched = state.store.read(move |connection| Ok(match_hosts(connection, &dictionary, &knowledge, &due))).await?;
-        Ok(self.settle(state, generation, &marks, matched).await)
+        let (known, unknown): (Vec<_>, Vec<_>) = matched.into_iter().partition(|(_, outcome)| !matches!(outcome, Ok(Outcome::OtherRelease)));
+        if !unknown.is_empty() {
+            // The first host of a release: what the feeds say of it is read before its turn comes again.
+            self.knowledge = None;
+        }
+        Ok(self.settle(state, generation, &marks, known).await || !unknown.is_empty())
     }
 
     async fn knowledge(&mut self, state: &AppState) -> Result<Arc<Knowledge>> {
@@ -148,7 +162,8 @@ fn load(connection: &mut Connection) -> Result<Knowledge> {
     let generation = feed::feed_generation(connection)?;
     let mut statements = Vec::new();
     let mut mentioned: HashSet<VulnId> = HashSet::new();
-    advisory::advisory_each(connection, |set| {
+    let releases = host::host_releases(connection)?;
+    advisory::advisory_each(connection, &releases, |set| {
         mentioned.extend(set.iter().map(|advisory| advisory.vulnerability.clone()));
         statements.extend(set);
     })?;
@@ -156,28 +171,15 @@ fn load(connection: &mut Connection) -> Result<Knowledge> {
     facts.retain(|id, _| mentioned.contains(id));
     facts.values_mut().for_each(|facts| facts.description = String::new());
     facts.shrink_to_fit();
-    Ok(Knowledge { generation, index: AdvisoryIndex::new(statements), facts })
+    Ok(Knowledge { generation, releases: releases.into_iter().collect(), index: AdvisoryIndex::new(statements), facts, memory: Mutex::default() })
 }
 
-/// What is to be written for one host.
-struct Outcome {
-    mark: i64,
-    steps: Vec<Step>,
-}
-
-/// One action on a finding with its priority; `before` is what the store has of it.
-struct Step {
-    action: FindingAction,
-    priority: Priority,
-    before: Option<FindingRecord>,
-}
-
-/// Hosts with the same of all this are matched once.
-#[derive(PartialEq, Eq, Hash)]
-struct SameAs {
-    release: String,
-    packages: String,
-    kernel: [String; 4],
+/// What comes of looking at one host.
+enum Outcome {
+    /// To be written: what it was judged by, and what happens to its findings.
+    Judged { mark: i64, actions: Vec<FindingAction> },
+    /// It has a release that was not read.
+    OtherRelease,
 }
 
 fn match_hosts(
@@ -186,56 +188,78 @@ fn match_hosts(
     knowledge: &Knowledge,
     due: &[(HostId, i64)],
 ) -> Vec<(HostId, Result<Outcome>)> {
-    let mut remembered: HashMap<SameAs, Arc<Matched>> = HashMap::new();
-    due.iter()
-        .map(|(host, _)| {
-            if remembered.len() >= REMEMBERED {
-                remembered.clear();
-            }
-            (*host, match_host(connection, dictionary, knowledge, *host, &mut remembered))
-        })
-        .collect()
+    due.iter().map(|(host, _)| (*host, match_host(connection, dictionary, knowledge, *host))).collect()
 }
 
-/// What is the same for all hosts with the same packages and kernel.
-struct Matched {
-    packages: Vec<InstalledPackage>,
-    present: Vec<Verdict>,
-    installed: BTreeSet<String>,
-}
-
-fn match_host(
-    connection: &mut Connection,
-    dictionary: &PackageDictionary,
-    knowledge: &Knowledge,
-    id: HostId,
-    remembered: &mut HashMap<SameAs, Arc<Matched>>,
-) -> Result<Outcome> {
+fn match_host(connection: &mut Connection, dictionary: &PackageDictionary, knowledge: &Knowledge, id: HostId) -> Result<Outcome> {
     let record = host::host_get(connection, id)?;
     if record.state == HostState::Retired || record.packages_digest.is_empty() {
-        return Ok(Outcome { mark: record.inventory_mark, steps: Vec::new() });
+        return Ok(Outcome::Judged { mark: record.inventory_mark, actions: Vec::new() });
+    }
+    if !knowledge.releases.contains(&record.os_codename) {
+        return Ok(Outcome::OtherRelease);
     }
     let corrupt = |what: &str| StoreError::Corrupt { what: format!("{what} of {id}") };
     let facts: HostFacts = serde_json::from_str(&record.facts).map_err(|_| corrupt("host.facts"))?;
     let services: Vec<Service> = serde_json::from_str(&record.services).map_err(|_| corrupt("host.services"))?;
-    let matched = matched(connection, dictionary, knowledge, &record, &facts.kernel, remembered)?;
-    let before = finding::finding_of_host(connection, id)?;
-    let picture = HostPicture { release: &record.os_codename, packages: &matched.packages, kernel: &facts.kernel };
-    let mut verdicts = matched.present.clone();
-    verdicts.extend(absent(knowledge, picture, &before, &matched.present));
-    let outdated = outdated_sources(&services, &matched.packages);
-    let steps = decide(knowledge, before, &verdicts, &matched.installed, &outdated);
-    Ok(Outcome { mark: record.inventory_mark, steps })
+    let packages = inventory::package_set_get(connection, dictionary, &record.packages_digest)?;
+    let before: Vec<ExistingFinding> = finding::finding_evidence_of_host(connection, id)?.into_iter().map(existing).collect();
+
+    let picture = HostPicture { release: &record.os_codename, packages: &packages, kernel: &facts.kernel };
+    let groups = source_groups(picture);
+    let mut verdicts: Vec<Arc<Ranked>> = groups.iter().flat_map(|group| knowledge.present(group).to_vec()).collect();
+    let absent = absent(knowledge, &groups, &before, &verdicts);
+    verdicts.extend(absent);
+    let installed: BTreeSet<String> = sources_of(&packages).into_iter().map(str::to_owned).collect();
+    let outdated = outdated_sources(&services, &packages);
+    let actions = decide_findings(&before, verdicts.iter().map(Arc::as_ref), &installed, &outdated);
+    Ok(Outcome::Judged { mark: record.inventory_mark, actions })
+}
+
+impl Knowledge {
+    /// What is present by one group of packages; matched once for all hosts that have the same.
+    fn present(&self, group: &SourceGroup<'_>) -> Arc<[Arc<Ranked>]> {
+        let key = group.key();
+        if let Some(known) = self.lock().groups.get(&key) {
+            return known.clone();
+        }
+        let present: Arc<[Arc<Ranked>]> =
+            group.present(&self.index).into_iter().map(|verdict| Arc::new(self.rank(verdict))).collect();
+        let mut memory = self.lock();
+        if memory.verdicts + present.len() > REMEMBERED {
+            *memory = Memory::default();
+        }
+        memory.verdicts += present.len();
+        memory.groups.insert(key, present.clone());
+        present
+    }
+
+    fn rank(&self, mut verdict: Verdict) -> Ranked {
+        let unknown = VulnerabilityFacts::default();
+        let facts = self.facts.get(&verdict.vulnerability).unwrap_or(&unknown);
+        let (priority, reasons) = prioritise(&verdict, facts);
+        verdict.reasons.extend(reasons);
+        Ranked { verdict, priority }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The verdicts on what was present before and is not any more: the proof, or the new doubt.
-fn absent(knowledge: &Knowledge, picture: HostPicture<'_>, before: &[FindingRecord], present: &[Verdict]) -> Vec<Verdict> {
-    let present: HashSet<(&str, &VulnId)> = present.iter().map(|verdict| (verdict.source.as_str(), &verdict.vulnerability)).collect();
+fn absent(knowledge: &Knowledge, groups: &[SourceGroup<'_>], before: &[ExistingFinding], present: &[Arc<Ranked>]) -> Vec<Arc<Ranked>> {
+    let present: HashSet<(&str, &VulnId)> =
+        present.iter().map(|ranked| (ranked.verdict.source.as_str(), &ranked.verdict.vulnerability)).collect();
     before
         .iter()
-        .filter(|record| !matches!(record.state, FindingState::Verified | FindingState::NotAffected))
-        .filter(|record| !present.contains(&(record.source.as_str(), &record.vulnerability)))
-        .filter_map(|record| verdict_on(&knowledge.index, picture, &record.source, &record.vulnerability))
+        .filter(|finding| !matches!(finding.state, FindingState::Verified | FindingState::NotAffected))
+        .filter(|finding| !present.contains(&(finding.source.as_str(), &finding.vulnerability)))
+        .filter_map(|finding| {
+            let group = groups.iter().find(|group| group.source() == finding.source)?;
+            let verdict = group.verdict_on(&knowledge.index, &finding.vulnerability)?;
+            Some(Arc::new(knowledge.rank(verdict)))
+        })
         .collect()
 }
 
@@ -255,148 +279,46 @@ fn outdated_sources(services: &[Service], packages: &[InstalledPackage]) -> BTre
     concerned.map(|installed| source_of(&installed.package).0.to_owned()).collect()
 }
 
-fn matched(
-    connection: &mut Connection,
-    dictionary: &PackageDictionary,
-    knowledge: &Knowledge,
-    record: &HostRecord,
-    kernel: &Kernel,
-    remembered: &mut HashMap<SameAs, Arc<Matched>>,
-) -> Result<Arc<Matched>> {
-    let key = SameAs {
-        release: record.os_codename.clone(),
-        packages: record.packages_digest.clone(),
-        kernel: [
-            kernel.running_release.clone(),
-            kernel.running_version.clone(),
-            kernel.newest_installed_release.clone(),
-            kernel.newest_installed_version.clone(),
-        ],
-    };
-    if let Some(matched) = remembered.get(&key) {
-        return Ok(matched.clone());
-    }
-    let packages = inventory::package_set_get(connection, dictionary, &record.packages_digest)?;
-    let picture = HostPicture { release: &record.os_codename, packages: &packages, kernel };
-    let present = present_on_host(&knowledge.index, picture);
-    let installed = sources_of(&packages).into_iter().map(str::to_owned).collect();
-    let matched = Arc::new(Matched { packages, present, installed });
-    remembered.insert(key, matched.clone());
-    Ok(matched)
-}
-
-/// The pure steps, with the priority of each finding beside what happens to it.
-fn decide(
-    knowledge: &Knowledge,
-    before: Vec<FindingRecord>,
-    verdicts: &[Verdict],
-    installed: &BTreeSet<String>,
-    outdated: &BTreeSet<String>,
-) -> Vec<Step> {
-    let existing: Vec<ExistingFinding> = before.iter().map(existing).collect();
-    let actions = decide_findings(&existing, verdicts.to_vec(), installed, outdated);
-    let mut records: HashMap<_, FindingRecord> = before.into_iter().map(|record| (record.id, record)).collect();
-    let mut steps: Vec<Step> = Vec::with_capacity(actions.len());
-    for mut action in actions {
-        let before = id_of(&action).and_then(|id| records.remove(&id));
-        let old = before.as_ref().map_or(Priority { severity: 0, exploit: 0 }, |record| record.priority);
-        let priority = match evidence_of(&mut action) {
-            Some(verdict) => rank(knowledge, verdict),
-            None => old,
-        };
-        steps.push(Step { action, priority, before });
-    }
-    steps.extend(ranked_anew(knowledge, records.into_values(), verdicts));
-    steps
-}
-
-/// Findings with the same evidence as before, but another priority (a score or a catalogue changed).
-fn ranked_anew(knowledge: &Knowledge, unchanged: impl Iterator<Item = FindingRecord>, verdicts: &[Verdict]) -> Vec<Step> {
-    let stated: HashMap<(&str, &VulnId), &Verdict> = verdicts
-        .iter()
-        .filter(|verdict| verdict.state.is_present())
-        .map(|verdict| ((verdict.source.as_str(), &verdict.vulnerability), verdict))
-        .collect();
-    unchanged
-        .filter_map(|record| {
-            let mut verdict = (*stated.get(&(record.source.as_str(), &record.vulnerability))?).clone();
-            let priority = rank(knowledge, &mut verdict);
-            (priority != record.priority && record.verdict == verdict.state).then(|| Step {
-                action: FindingAction::Update { id: record.id, verdict },
-                priority,
-                before: Some(record),
-            })
-        })
-        .collect()
-}
-
-fn rank(knowledge: &Knowledge, verdict: &mut Verdict) -> Priority {
-    let unknown = VulnerabilityFacts::default();
-    let facts = knowledge.facts.get(&verdict.vulnerability).unwrap_or(&unknown);
-    let (priority, reasons) = prioritise(verdict, facts);
-    verdict.reasons.extend(reasons);
-    priority
-}
-
-fn existing(record: &FindingRecord) -> ExistingFinding {
+fn existing(evidence: FindingEvidence) -> ExistingFinding {
     ExistingFinding {
-        id: record.id,
-        vulnerability: record.vulnerability.clone(),
-        source: record.source.clone(),
-        state: record.state,
-        verdict: record.verdict,
-        source_version: record.source_version.clone(),
-        fixed_version: record.fixed_version.clone(),
-    }
-}
-
-fn id_of(action: &FindingAction) -> Option<fettle_domain::FindingId> {
-    match action {
-        FindingAction::Open { .. } => None,
-        FindingAction::Update { id, .. }
-        | FindingAction::Prove { id, .. }
-        | FindingAction::Regress { id, .. }
-        | FindingAction::Dismiss { id, .. }
-        | FindingAction::Reinstate { id, .. } => Some(*id),
-    }
-}
-
-fn evidence_of(action: &mut FindingAction) -> Option<&mut Verdict> {
-    match action {
-        FindingAction::Open { verdict }
-        | FindingAction::Update { verdict, .. }
-        | FindingAction::Regress { verdict, .. }
-        | FindingAction::Reinstate { verdict, .. } => Some(verdict),
-        FindingAction::Prove { .. } | FindingAction::Dismiss { .. } => None,
+        id: evidence.id,
+        vulnerability: evidence.vulnerability,
+        source: evidence.source,
+        state: evidence.state,
+        verdict: evidence.verdict,
+        source_version: evidence.source_version,
+        fixed_version: evidence.fixed_version,
+        priority: evidence.priority,
     }
 }
 
 /// Writes one host's outcome. How many findings changed.
 fn write(connection: &mut Connection, host: HostId, outcome: Outcome, generation: i64, now: Timestamp) -> Result<usize> {
-    let changes = outcome.steps.len();
-    for step in outcome.steps {
-        write_step(connection, host, step, now)?;
+    let Outcome::Judged { mark, actions } = outcome else { return Ok(0) };
+    let changes = actions.len();
+    for action in actions {
+        write_action(connection, host, action, now)?;
     }
-    finding::evaluation_set(connection, host, outcome.mark, generation, now)?;
-    host::host_judged(connection, host, outcome.mark)?;
+    finding::evaluation_set(connection, host, mark, generation, now)?;
+    host::host_judged(connection, host, mark)?;
     Ok(changes)
 }
 
-fn write_step(connection: &mut Connection, host: HostId, step: Step, now: Timestamp) -> Result<()> {
-    let priority = step.priority;
-    let mut transition = |id, event, evidence: Option<&Verdict>, reasons: &[Reason]| {
-        let evidence = evidence.map(|verdict| (verdict, priority));
-        finding::finding_transition(connection, id, event, evidence, "gathering", reasons, now).map(|_| ())
-    };
-    match step.action {
-        FindingAction::Open { verdict } => finding::finding_open(connection, clock::fresh(), host, &verdict, priority, now),
-        FindingAction::Update { id, verdict } => finding::finding_update(connection, id, &verdict, priority, now),
-        FindingAction::Regress { id, verdict } => transition(id, FindingEvent::Regress, Some(&verdict), &verdict.reasons),
-        FindingAction::Reinstate { id, verdict } => transition(id, FindingEvent::Reinstate, Some(&verdict), &verdict.reasons),
-        FindingAction::Dismiss { id, reasons } => transition(id, FindingEvent::Dismiss, None, &reasons),
+fn write_action(connection: &mut Connection, host: HostId, action: FindingAction, now: Timestamp) -> Result<()> {
+    match action {
+        FindingAction::Open { evidence } => {
+            finding::finding_open(connection, clock::fresh(), host, &evidence.verdict, evidence.priority, now)
+        }
+        FindingAction::Update { id, evidence } => finding::finding_update(connection, id, &evidence.verdict, evidence.priority, now),
+        FindingAction::Regress { id, evidence } => transition(connection, id, FindingEvent::Regress, Some(&evidence), &evidence.verdict.reasons, now),
+        FindingAction::Reinstate { id, evidence } => {
+            transition(connection, id, FindingEvent::Reinstate, Some(&evidence), &evidence.verdict.reasons, now)
+        }
+        FindingAction::Dismiss { id, reasons } => transition(connection, id, FindingEvent::Dismiss, None, &reasons, now),
         FindingAction::Prove { id, reasons, source_version, verdict } => {
             // What proves it becomes the finding's evidence; what it was stays in its history.
-            let proof = step.before.map(|record| Verdict {
+            let record = finding::finding_get(connection, id)?;
+            let proof = Verdict {
                 vulnerability: record.vulnerability,
                 source: record.source,
                 source_version,
@@ -405,9 +327,21 @@ fn write_step(connection: &mut Connection, host: HostId, step: Step, now: Timest
                 fixed_version: record.fixed_version,
                 severity: record.severity,
                 reasons: reasons.clone(),
-            });
-            transition(id, FindingEvent::Prove, proof.as_ref(), &reasons)
+            };
+            let evidence = Ranked { verdict: proof, priority: record.priority };
+            transition(connection, id, FindingEvent::Prove, Some(&evidence), &reasons, now)
         }
     }
 }
 
+fn transition(
+    connection: &mut Connection,
+    id: FindingId,
+    event: FindingEvent,
+    evidence: Option<&Ranked>,
+    reasons: &[Reason],
+    now: Timestamp,
+) -> Result<()> {
+    let evidence = evidence.map(|ranked| (&ranked.verdict, ranked.priority));
+    finding::finding_transition(connection, id, event, evidence, "gathering", reasons, now).map(|_| ())
+}

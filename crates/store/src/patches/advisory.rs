@@ -117,22 +117,25 @@ pub(crate) fn numbered_rows(rows: usize, width: usize, first: &str, start: usize
         .join(", ")
 }
 
-/// Every statement of every feed, set by set, for the index in memory.
-pub fn advisory_each(connection: &mut Connection, mut each: impl FnMut(Vec<Advisory>)) -> Result<()> {
-    let mut after: [String; 3] = Default::default();
-    loop {
-        let [feed, release, source] = &after;
-        let rows = connection.query(
-            "SELECT feed, release_name, source, body FROM advisory_set
-             WHERE (feed, release_name, source) > (?1, ?2, ?3) ORDER BY feed, release_name, source LIMIT 1000",
-            &[feed.into(), release.into(), source.into()],
-        )?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = [last.text(0)?.to_owned(), last.text(1)?.to_owned(), last.text(2)?.to_owned()];
-        for row in &rows {
-            each(parse(row.text(3)?)?);
+/// Every statement of every feed on these releases, set by set, for the index in memory.
+pub fn advisory_each(connection: &mut Connection, releases: &[String], mut each: impl FnMut(Vec<Advisory>)) -> Result<()> {
+    for release in releases {
+        let mut after: [String; 2] = Default::default();
+        loop {
+            let [feed, source] = &after;
+            let rows = connection.query(
+                "SELECT feed, source, body FROM advisory_set
+                 WHERE release_name = ?1 AND (feed, source) > (?2, ?3) ORDER BY feed, source LIMIT 1000",
+                &[release.into(), feed.into(), source.into()],
+            )?;
+            let Some(last) = rows.last() else { break };
+            after = [last.text(0)?.to_owned(), last.text(1)?.to_owned()];
+            for row in &rows {
+                each(parse(row.text(2)?)?);
+            }
         }
     }
+    Ok(())
 }
 
 /// Every statement on one vulnerability, by feed, release and source.

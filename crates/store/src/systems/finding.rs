@@ -116,9 +116,12 @@ pub const OPEN_STATES: [FindingState; 5] = [
     FindingState::Accepted,
 ];
 
+fn is_open(state: FindingState) -> bool {
+    OPEN_STATES.contains(&state)
+}
+
 fn read(row: &Row) -> Result<FindingRecord> {
     let corrupt = |what: &str| StoreError::Corrupt { what: format!("finding.{what}") };
-    let priority = row.int(11)?;
     Ok(FindingRecord {
         id: row.id(0)?,
         host: row.id(1)?,
@@ -131,10 +134,7 @@ fn read(row: &Row) -> Result<FindingRecord> {
         fixed_version: row.text_or_null(8)?.map(str::to_owned),
         packages: serde_json::from_str(row.text(9)?).map_err(|_| corrupt("packages"))?,
         severity: row.text(10)?.to_owned(),
-        priority: Priority {
-            severity: u8::try_from(priority / 10).unwrap_or(0),
-            exploit: u8::try_from(priority % 10).unwrap_or(0),
-        },
+        priority: priority_of(row.int(11)?),
         reasons: reasons_of(row.text(12)?)?,
         first_seen: row.time(13)?,
         changed_at: row.time(14)?,
@@ -149,6 +149,10 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Value> {
     serde_json::to_string(value)
         .map(Value::Text)
         .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })
+}
+
+fn priority_of(number: i64) -> Priority {
+    Priority { severity: u8::try_from(number / 10).unwrap_or(0), exploit: u8::try_from(number % 10).unwrap_or(0) }
 }
 
 fn priority_number(priority: Priority) -> i64 {
@@ -166,6 +170,50 @@ pub fn finding_of_host(connection: &mut Connection, host: HostId) -> Result<Vec<
     let rows = connection
         .query(&format!("SELECT {COLUMNS} FROM finding WHERE host = ?1 ORDER BY source, vulnerability"), &[host.into()])?;
     rows.iter().map(read).collect()
+}
+
+/// What a finding rests on, without its words: enough to tell whether anything changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindingEvidence {
+    /// Its id.
+    pub id: FindingId,
+    /// Source package.
+    pub source: String,
+    /// The flaw.
+    pub vulnerability: VulnId,
+    /// Where it stands.
+    pub state: FindingState,
+    /// What matching says.
+    pub verdict: VerdictState,
+    /// Source version that was compared.
+    pub source_version: String,
+    /// First fixed version, where one is published.
+    pub fixed_version: Option<String>,
+    /// Order of work.
+    pub priority: Priority,
+}
+
+/// What all findings of a host rest on, closed ones too.
+pub fn finding_evidence_of_host(connection: &mut Connection, host: HostId) -> Result<Vec<FindingEvidence>> {
+    let rows = connection.query(
+        "SELECT id, source, vulnerability, state, verdict, source_version, fixed_version, priority FROM finding WHERE host = ?1",
+        &[host.into()],
+    )?;
+    let corrupt = |what: &str| StoreError::Corrupt { what: format!("finding.{what}") };
+    rows.iter()
+        .map(|row| {
+            Ok(FindingEvidence {
+                id: row.id(0)?,
+                source: row.text(1)?.to_owned(),
+                vulnerability: VulnId(row.text(2)?.to_owned()),
+                state: FindingState::parse(row.text(3)?).ok_or_else(|| corrupt("state"))?,
+                verdict: VerdictState::parse(row.text(4)?).ok_or_else(|| corrupt("verdict"))?,
+                source_version: row.text(5)?.to_owned(),
+                fixed_version: row.text_or_null(6)?.map(str::to_owned),
+                priority: priority_of(row.int(7)?),
+            })
+        })
+        .collect()
 }
 
 /// A page of findings, most urgent first.
@@ -202,9 +250,12 @@ fn conditions(filter: &FindingFilter, values: &mut Vec<Value>) -> Vec<String> {
         values.push(value);
         format!("?{}", values.len())
     };
-    let states: &[FindingState] = if filter.states.is_empty() { &OPEN_STATES } else { &filter.states };
-    let list: Vec<String> = states.iter().map(|state| bind(state.as_str().into())).collect();
-    conditions.push(format!("state IN ({})", list.join(", ")));
+    if filter.states.is_empty() {
+        conditions.push("is_open = 1".into());
+    } else {
+        let list: Vec<String> = filter.states.iter().map(|state| bind(state.as_str().into())).collect();
+        conditions.push(format!("state IN ({})", list.join(", ")));
+    }
     if !filter.verdicts.is_empty() {
         let list: Vec<String> = filter.verdicts.iter().map(|verdict| bind(verdict.as_str().into())).collect();
         conditions.push(format!("verdict IN ({})", list.join(", ")));
@@ -240,7 +291,7 @@ fn conditions(filter: &FindingFilter, values: &mut Vec<Value>) -> Vec<String> {
 /// How many hosts have a flaw open, and some of them: for the page of one vulnerability.
 pub fn finding_hosts_of_vulnerability(connection: &mut Connection, vulnerability: &VulnId) -> Result<u64> {
     let row = connection.query_one(
-        "SELECT COUNT(DISTINCT host) FROM finding WHERE vulnerability = ?1 AND state IN ('open', 'planned', 'remediated', 'mitigated', 'accepted')",
+        "SELECT COUNT(DISTINCT host) FROM finding WHERE vulnerability = ?1 AND is_open = 1",
         &[(&vulnerability.0).into()],
     )?;
     row.map_or(Ok(0), |row| row.int(0)).map(|count| u64::try_from(count).unwrap_or(0))
@@ -308,7 +359,7 @@ pub fn finding_open(
         changed_at: now,
     };
     connection.execute(
-        &format!("INSERT INTO finding ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)"),
+        &format!("INSERT INTO finding ({COLUMNS}, is_open) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, 1)"),
         &[
             id.into(),
             host.into(),
@@ -380,7 +431,7 @@ fn with_evidence(old: &FindingRecord, verdict: &Verdict, priority: Priority) -> 
 fn write(connection: &mut Connection, old: &FindingRecord, fresh: &FindingRecord, now: Timestamp) -> Result<()> {
     let written = connection.execute(
         "UPDATE finding SET state = ?3, generation = generation + 1, verdict = ?4, source_version = ?5, fixed_version = ?6,
-           packages = ?7, severity = ?8, priority = ?9, reasons = ?10, changed_at = ?11
+           packages = ?7, severity = ?8, priority = ?9, reasons = ?10, changed_at = ?11, is_open = ?12
          WHERE id = ?1 AND generation = ?2",
         &[
             old.id.into(),
@@ -394,6 +445,7 @@ fn write(connection: &mut Connection, old: &FindingRecord, fresh: &FindingRecord
             priority_number(fresh.priority).into(),
             json(&fresh.reasons)?,
             now.into(),
+            is_open(fresh.state).into(),
         ],
     )?;
     if written == 0 {

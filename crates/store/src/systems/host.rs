@@ -408,6 +408,12 @@ pub fn host_mark_stale(
     Ok(if rows.len() < limit as usize { None } else { Some(last) })
 }
 
+/// Release codenames that hosts have.
+pub fn host_releases(connection: &mut Connection) -> Result<Vec<String>> {
+    let rows = connection.query("SELECT DISTINCT os_codename FROM host WHERE state <> 'retired' ORDER BY os_codename LIMIT 1000", &[])?;
+    rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
+}
+
 /// Hosts to be judged anew, with the mark they were marked by.
 pub fn host_changed(connection: &mut Connection, limit: u32) -> Result<Vec<(HostId, i64)>> {
     let rows = connection.query("SELECT host, mark FROM host_changed ORDER BY mark, host LIMIT ?1", &[limit.into()])?;

@@ -1,0 +1,43 @@
+//! The pages: rendered on the server, readable without script. A page parses, calls one operation
+//! (or a few), renders. No query of its own, nothing from elsewhere.
+
+mod form;
+mod layout;
+mod page;
+mod part;
+mod visitor;
+
+use crate::AppState;
+use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+
+/// All pages.
+pub fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/", get(page::overview::show))
+        .route("/sign-in", get(page::sign_in::form).post(page::sign_in::submit))
+        .route("/first-password", post(page::sign_in::first_password))
+        .route("/sign-out", post(page::sign_in::sign_out))
+        .route("/hosts", get(page::host::list))
+        .route("/hosts/{host}", get(page::host::show))
+        .route("/enrol", get(page::host::enrol_form).post(page::host::enrol))
+        .route("/findings", get(page::finding::list))
+        .route("/findings/{id}", get(page::finding::show))
+        .route("/vulnerabilities/{id}", get(page::finding::vulnerability))
+        .route("/changes", get(page::change::list).post(page::change::create))
+        .route("/changes/new", get(page::change::form))
+        .route("/changes/{id}", get(page::change::show))
+        .route("/changes/{id}/{verb}", post(page::change::act))
+        .route("/deployments/{id}", get(page::change::deployment))
+        .route("/audit", get(page::audit::list))
+        .route("/feeds", get(page::feed::list).post(page::feed::sync))
+        .route("/users", get(page::user::list).post(page::user::create))
+        .route("/assets/fettle.css", get(|| asset("text/css; charset=utf-8", include_str!("assets/fettle.css"))))
+        .route("/assets/fettle.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/fettle.js"))))
+}
+
+async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text)
+}

@@ -1,0 +1,334 @@
+//! Changes: asked for, read, approved, followed live, undone.
+
+use crate::ops::change::ChangeQuery;
+use crate::ui::part::{ago, badge, bytes, chips, empty, escape, link, pager, reasons};
+use crate::ui::visitor::{Answer, PageError, Visitor};
+use crate::ui::{form, layout};
+use crate::{AppState, ops};
+use axum::extract::{Form, Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Redirect;
+use fettle_domain::access::Permission;
+use fettle_wire::api::change::{ChangeApprove, ChangeCreate, ChangeDetail, ChangeHostList, ChangePackage, DeploymentList};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+pub struct Filter {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    after: String,
+}
+
+/// A page of changes.
+pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter): Query<Filter>) -> Answer {
+    let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let query = ChangeQuery { state: filled(&filter.state), text: filled(&filter.text), after: filled(&filter.after), ..ChangeQuery::default() };
+    let changes = ops::change::list(&state, visitor.actor(), query).await?;
+    let address = |wanted: &str, after: &str| link("/changes", &[("state", wanted), ("text", &filter.text), ("after", after)]);
+    let next = changes.next.clone().map(|next| address(&filter.state, &next));
+    let chosen = |wanted: &str| filter.state == wanted;
+    Ok(layout::page(&visitor, "/changes", "Changes", html! {
+        div.title {
+            div { h1 { "Changes" } div.sub { "Asked for, tried dry, approved, rolled out, proved" } }
+            @if visitor.actor().may(Permission::ChangeCreate) { div.actions { a.btn.primary href="/changes/new" { "Ask for a change" } } }
+        }
+        section.card {
+            form.filters action="/changes" method="get" {
+                input type="search" name="text" value=(filter.text) placeholder="Title" aria-label="Title";
+                (chips(&[
+                    ("All", address("", ""), chosen("")),
+                    ("To approve", address("proposed", ""), chosen("proposed")),
+                    ("Approved", address("approved", ""), chosen("approved")),
+                    ("Running", address("running", ""), chosen("running")),
+                    ("Halted", address("halted", ""), chosen("halted")),
+                    ("Completed", address("completed", ""), chosen("completed")),
+                ]))
+            }
+            @if changes.items.is_empty() {
+                (empty("No change fits. Choose a finding, or:", "fettle change create --vulnerability CVE-… --host NAME"))
+            } @else {
+                div.scroll { table.stack {
+                    thead { tr { th { "#" } th { "Title" } th { "State" } th { "Hosts" } th { "Asked by" } th { "When" } } }
+                    tbody { @for change in &changes.items { tr {
+                        td data-label="#" { (change.number) } td data-label="Title" { a href={ "/changes/" (change.id) } { (change.title) } }
+                        td data-label="State" { div { (badge(&change.state)) } } td data-label="Hosts" { (change.hosts) }
+                        td data-label="Asked by" { (change.requester) } td.tight data-label="When" { (ago(&change.created_at)) }
+                    } } }
+                } }
+                (pager(changes.items.len(), changes.total, next))
+            }
+        }
+    }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub struct Prefilled {
+    #[serde(default)]
+    finding: String,
+    #[serde(default)]
+    vulnerability: String,
+    #[serde(default)]
+    host: String,
+}
+
+/// The form of a change.
+pub async fn form(visitor: Visitor, Query(given): Query<Prefilled>) -> Answer {
+    visitor.actor().require(Permission::ChangeCreate)?;
+    Ok(layout::page(&visitor, "/changes", "Ask for a change", html! {
+        div.title { div { h1 { "Ask for a change" } div.sub { "Every host tries it dry first; then exactly that is proposed, and another person approves it" } } }
+        section.card { div.body { form action="/changes" method="post" {
+            input type="hidden" name="csrf" value=(visitor.session.csrf_token());
+            div.field { label for="title" { "Title" } input id="title" name="title" placeholder="made from the content when left empty"; }
+            div.field { label for="reason" { "Why" } textarea id="reason" name="reason" {} }
+            div.field { label for="findings" { "Findings to close" } textarea id="findings" name="findings" { (given.finding) } div.hint { "Ids, separated by spaces; each names its host" } }
+            div.field { label for="vulnerabilities" { "Vulnerabilities to close" } input id="vulnerabilities" name="vulnerabilities" value=(given.vulnerability) placeholder="CVE-2026-4775"; div.hint { "On the hosts below, or wherever they are open when no host is named" } }
+            div.field { label for="packages" { "Packages to update" } input id="packages" name="packages" placeholder="libtiff6, or libtiff6=4.5.0-6+deb12u4"; }
+            div.grid {
+                div.field { label for="hosts" { "Hosts" } input id="hosts" name="hosts" value=(given.host) placeholder="names or ids"; }
+                div.field { label for="groups" { "Groups" } input id="groups" name="groups"; }
+                div.field { label for="success" { "Must succeed, per cent of the hosts" } input id="success" name="success" type="number" min="0" max="100" value="100"; }
+            }
+            div.field { label.check { input type="checkbox" name="reboot" value="yes"; "Reboot hosts when the change needs it" } label.check { input type="checkbox" name="removals" value="yes"; "Other packages may be removed to get there" } }
+            button.primary type="submit" { "Ask for it" }
+        } } }
+    }))
+}
+
+#[derive(Deserialize)]
+pub struct Create {
+    csrf: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    findings: String,
+    #[serde(default)]
+    vulnerabilities: String,
+    #[serde(default)]
+    packages: String,
+    #[serde(default)]
+    hosts: String,
+    #[serde(default)]
+    groups: String,
+    #[serde(default)]
+    success: Option<u8>,
+    #[serde(default)]
+    reboot: String,
+    #[serde(default)]
+    removals: String,
+}
+
+/// Asks for a change.
+pub async fn create(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, Form(asked): Form<Create>) -> Result<Redirect, PageError> {
+    form::check(&headers, &visitor, &asked.csrf)?;
+    let (hosts, groups, vulnerabilities) = (form::words(&asked.hosts), form::words(&asked.groups), form::words(&asked.vulnerabilities));
+    let request = ChangeCreate {
+        title: asked.title,
+        reason: asked.reason,
+        findings: form::words(&asked.findings),
+        packages: form::words(&asked.packages),
+        all_affected: !vulnerabilities.is_empty() && hosts.is_empty() && groups.is_empty(),
+        vulnerabilities,
+        hosts,
+        groups,
+        allow_removals: !asked.removals.is_empty(),
+        success_percent: asked.success,
+        reboot: Some(if asked.reboot.is_empty() { "never" } else { "if-needed" }.to_owned()),
+        ..ChangeCreate::default()
+    };
+    let change = ops::change::create(&state, visitor.actor(), request).await?;
+    Ok(Redirect::to(&format!("/changes/{}", change.summary.id)))
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub struct Pages {
+    #[serde(default)]
+    after: String,
+}
+
+/// One change with live progress.
+pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Path<String>, Query(pages): Query<Pages>) -> Answer {
+    let actor = visitor.actor();
+    let change = ops::change::show(&state, actor, &id).await?;
+    let id = change.summary.id.clone();
+    let after = Some(pages.after).filter(|after| !after.is_empty());
+    let hosts = ops::change::hosts(&state, actor, &id, after, Some(25)).await?;
+    let deployments = ops::change::deployments(&state, actor, &id, None, None, Some(200)).await?;
+    let events = format!("/api/v1/changes/{}/events?after={}", escape(&id), change.last_event);
+    Ok(layout::page(&visitor, "/changes", &change.summary.title, html! {
+        div data-events=(events) data-kinds="change rehearsal plan rollout wave deployment task output" {}
+        div.title data-part="title" {
+            div { h1 { "#" (change.summary.number) " " (change.summary.title) } div.sub { (badge(&change.summary.state)) " asked by " (change.summary.requester) " " (ago(&change.summary.created_at)) } }
+            (actions(&visitor, &change))
+        }
+        @if !change.waiting_for.is_empty() { div.notice data-part="waiting" { b { "Waiting for: " } (change.waiting_for.join("; ")) } } @else { div data-part="waiting" {} }
+        div.two {
+            section.card data-part="progress" { header { h2 { "Rollout" } @if let Some(state) = &change.summary.rollout_state { (badge(state)) } }
+                div.body { (super::overview::progress(&change)) p.soft { (change.proved) " proved by a later inventory" } } }
+            (about(&change))
+        }
+        (deployment_table(&deployments))
+        section.card { header { h2 { "Live output" } span class="badge info live" { "live" } } div.body { pre.log id="live-log" tabindex="0" aria-label="Live output" {} } }
+        (plan(&id, &change, &hosts))
+    }))
+}
+
+fn actions(visitor: &Visitor, change: &ChangeDetail) -> Markup {
+    let words = |verb: &str| match verb {
+        "approve" => ("Approve", "Exactly the plan shown here is approved."),
+        "reject" => ("Reject", "The plan is refused for good."),
+        "start" => ("Start", "The hosts are offered it now, or when its window begins."),
+        "pause" => ("Pause", "No further host begins."),
+        "resume" => ("Resume", "Hosts begin again."),
+        "cancel" => ("Cancel", "Hosts that have not begun are left alone; finished ones stay."),
+        "undo" => ("Undo", "Former versions are put back on every changed host."),
+        _ => ("Do it", ""),
+    };
+    html! {
+        div.actions {
+            @for verb in &change.may {
+                @let (word, consequence) = words(verb);
+                details.act {
+                    summary class={ "btn " @if verb == "approve" || verb == "start" { "primary" } @else if verb != "resume" { "danger" } } { (word) }
+                    div.card { div.body { form action={ "/changes/" (change.summary.id) "/" (verb) } method="post" {
+                        input type="hidden" name="csrf" value=(visitor.session.csrf_token());
+                        input type="hidden" name="digest" value=(change.plan_digest);
+                        p { (consequence) }
+                        div.field { label for={ "reason-" (verb) } { @if verb == "approve" { "Comment" } @else { "Why" } } input id={ "reason-" (verb) } name="reason"; }
+                        button.primary type="submit" { "Yes: " (word.to_lowercase()) }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+fn about(change: &ChangeDetail) -> Markup {
+    html! {
+        section.card data-part="about" { header { h2 { "Request" } } div.body { dl.pairs {
+            dt { "What" } dd { (change.asked_for.join("; ")) }
+            dt { "Why" } dd { @if change.reason.is_empty() { "–" } @else { (change.reason) } }
+            dt { "Closes" } dd { (change.findings) " findings" }
+            dt { "Where" } dd { (change.summary.hosts) " of " (change.summary.asked) " hosts asked" }
+            dt { "Risk" } dd { @match &change.risk { Some(risk) => { (badge(&risk.level)) (reasons(&risk.reasons)) }, None => "known when the dry runs are in" } }
+            dt { "Acceptance" } dd { "at least " (change.acceptance.success_percent) " % of the hosts proved; silent for " (change.acceptance.silence_seconds) " s counts as failed" }
+            dt { "Back-out" } dd { (change.back_out) }
+            dt { "Restarts" } dd { "services: " @if change.restart_services { "yes" } @else { "no" } ", reboot: " (change.reboot) }
+            dt { "Window" } dd { @match &change.window.start { Some(start) => { "from " (start) }, None => "as soon as it is started" } ", until " (change.window.end) }
+            dt { "Approvals" } dd { (change.approvals.len()) " of " (change.approvals_needed) @for approval in &change.approvals { div { b { (approval.by) } " " (ago(&approval.at)) " " (approval.comment) } } }
+            @if !change.plan_digest.is_empty() { dt { "Plan digest" } dd.mono { (change.plan_digest) } }
+        } } }
+    }
+}
+
+fn deployment_table(deployments: &DeploymentList) -> Markup {
+    html! {
+        section.card data-part="deployments" { header { h2 { "Deployments" } }
+            @if deployments.items.is_empty() { (empty("None yet: they are made when the change starts.", "")) } @else {
+                div.scroll { table.stack {
+                    thead { tr { th { "Host" } th { "State" } th { "Proof" } th { "Last word" } th {} } }
+                    tbody { @for deployment in &deployments.items { tr {
+                        td data-label="Host" { a href={ "/hosts/" (deployment.host) } { (deployment.host_name) } }
+                        td data-label="State" { div { (badge(&deployment.state)) } } td data-label="Proof" { div { (badge(&deployment.proof)) } }
+                        td.tight data-label="Last word" { (ago(&deployment.heard_at)) } td data-label="" { a href={ "/deployments/" (deployment.id) } { "Tasks and log" } }
+                    } } }
+                } }
+                @if deployments.next.is_some() { div.pager { "Only the first are shown; all: fettle change show --output json" } }
+            }
+        }
+    }
+}
+
+fn plan(id: &str, change: &ChangeDetail, hosts: &ChangeHostList) -> Markup {
+    let next = hosts.next.clone().map(|next| link(&format!("/changes/{id}"), &[("after", &next)]));
+    html! {
+        section.card data-part="plan" { header { h2 { "Plan" } span.soft { "exactly this, nothing else" } }
+            div.body { (reasons(&change.report)) }
+            @for host in &hosts.items {
+                div.body { h2 { a href={ "/hosts/" (host.host) } { (host.host_name) } " " span.soft { (host.os) " · " (bytes(host.download_bytes)) } } }
+                (packages(&host.packages))
+                @if !host.notes.is_empty() { div.body { (reasons(&host.notes)) } }
+            }
+            @if hosts.items.is_empty() { (empty("The dry runs are not in yet.", "")) } @else { (pager(hosts.items.len(), hosts.total, next)) }
+        }
+    }
+}
+
+fn packages(packages: &[ChangePackage]) -> Markup {
+    html! {
+        div.scroll { table.stack {
+            thead { tr { th { "Package" } th { "From" } th { "To" } th {} } }
+            tbody { @for package in packages { tr {
+                td data-label="Package" { div { (package.name) span.soft { ":" (package.architecture) } } }
+                td.mono data-label="From" { @match &package.from { Some(version) => (version), None => "new" } }
+                td.mono data-label="To" { @match &package.to { Some(version) => (version), None => "removed" } }
+                td.soft data-label="" { @if package.asked { "asked for" } @else { "comes along" } }
+            } } }
+        } }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Act {
+    csrf: String,
+    #[serde(default)]
+    digest: String,
+    #[serde(default)]
+    reason: String,
+}
+
+/// Approve, reject, start, pause, resume, cancel, undo.
+pub async fn act(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Path((id, verb)): Path<(String, String)>,
+    Form(asked): Form<Act>,
+) -> Result<Redirect, PageError> {
+    form::check(&headers, &visitor, &asked.csrf)?;
+    let (actor, reason) = (visitor.actor(), asked.reason);
+    match verb.as_str() {
+        "approve" => ops::change::approve(&state, actor, &id, ChangeApprove { digest: asked.digest, comment: reason }).await?,
+        "reject" => ops::change::reject(&state, actor, &id, reason).await?,
+        "start" => ops::change::start(&state, actor, &id, reason).await?,
+        "pause" => ops::change::pause(&state, actor, &id, reason).await?,
+        "resume" => ops::change::resume(&state, actor, &id, reason).await?,
+        "cancel" => ops::change::cancel(&state, actor, &id, reason).await?,
+        "undo" => ops::change::undo(&state, actor, &id, reason).await?,
+        _ => return Err(ops::OpsError::not_found(format!("the act `{}`", verb.chars().take(40).collect::<String>())).into()),
+    };
+    Ok(Redirect::to(&format!("/changes/{}", escape(&id))))
+}
+
+/// One deployment with its tasks and its log.
+pub async fn deployment(State(state): State<AppState>, visitor: Visitor, Path(id): Path<String>) -> Answer {
+    let detail = ops::change::show_deployment(&state, visitor.actor(), &id).await?;
+    let log = ops::change::log(&state, visitor.actor(), &id, None, Some(1000)).await?;
+    let deployment = &detail.summary;
+    Ok(layout::page(&visitor, "/changes", &deployment.host_name, html! {
+        div.title { div {
+            h1 { "#" (detail.change_number) " on " (deployment.host_name) }
+            div.sub { (badge(&deployment.state)) " " (badge(&deployment.proof)) " " a href={ "/changes/" (deployment.change) } { (detail.change_title) } }
+        } }
+        div.two {
+            section.card { header { h2 { "Tasks" } }
+                @if detail.tasks.is_empty() { (empty("No task has begun.", "")) } @else { div.scroll { table.stack {
+                    thead { tr { th { "#" } th { "Task" } th { "State" } th { "When" } } }
+                    tbody { @for task in &detail.tasks { tr {
+                        td data-label="#" { (task.number) } td data-label="Task" { div { (task.name) @for reason in &task.reasons { div.under { (reason.text) } } } }
+                        td data-label="State" { div { (badge(&task.state)) } } td.tight data-label="When" { (ago(&task.at)) }
+                    } } }
+                } } } }
+            section.card { header { h2 { "Why" } } div.body { (reasons(&detail.reasons)) (reasons(&detail.proof_reasons)) } }
+        }
+        section.card { header { h2 { "What changes" } } (packages(&detail.packages)) }
+        section.card { header { h2 { "Log" } span.soft { (bytes(detail.output_bytes)) } } div.body {
+            @if log.lines.is_empty() { p.soft { "No output was reported." } } @else { pre.log tabindex="0" aria-label="Log" { @for line in &log.lines { (line) "\n" } } }
+        } }
+    }))
+}

@@ -1,0 +1,10 @@
+//! One file a noun.
+
+pub mod audit;
+pub mod change;
+pub mod feed;
+pub mod finding;
+pub mod host;
+pub mod overview;
+pub mod sign_in;
+pub mod user;
