@@ -14,6 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use support::Host;
 
+const PASSWORD: &str = "correct horse battery staple";
 const FIXED: &str = "1.0-1+deb12u1";
 
 /// Asks until the answer is there, within a limit.
@@ -147,7 +148,7 @@ impl Site {
             path.display().to_string()
         };
         let old = file("one-time", one_time);
-        let new = file("password", "correct horse battery staple");
+        let new = file("password", PASSWORD);
         let data = self.folder.join("data").display().to_string();
         self.say(user, &[
             "login", "--server", &self.address, "--user", user, "--password-file", &old, "--new-password-file", &new, "--data", &data,
@@ -193,11 +194,47 @@ impl Site {
 
     /// Proposed, approved by another person, started.
     fn approve_and_start(&self, id: &str) {
+        self.approve(id);
+        self.say("olga", &["change", "start", id]);
+    }
+
+    fn approve(&self, id: &str) {
         self.wait_for_change(id, "proposed");
         let refusal = self.refused("olga", &["change", "approve", id], 3);
         assert!(refusal.contains("change-approve"), "{refusal}");
         self.say("anna", &["change", "approve", id]);
-        self.say("olga", &["change", "start", id]);
+    }
+}
+
+/// A person in a browser who walks every page and then follows a change live.
+struct Walk(Child, std::io::BufReader<std::process::ChildStdout>);
+
+impl Walk {
+    /// Begins; returns when the browser waits on the page of the change. `None` where there is no browser.
+    fn begin(site: &Site, change: &str) -> Option<Self> {
+        if !Path::new("/usr/bin/chromedriver").exists() {
+            println!("skipped: the walk through the pages needs Debian's chromium and chromium-driver");
+            return None;
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testbed/browser");
+        let mut child = Command::new(script)
+            .args([&site.address, "admin", PASSWORD])
+            .arg(site.folder.join("pictures"))
+            .args(["--follow", change])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert_eq!(line.trim(), "following", "the browser ended early");
+        Some(Self(child, said))
+    }
+
+    fn end(mut self) {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut self.1, &mut text).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{text}");
     }
 }
 
@@ -261,8 +298,13 @@ fn story(name: &str, database_url: Option<String>) {
     let change = id_of(&made);
     let proposed = site.wait_for_change(&change, "proposed");
     assert_eq!(proposed["summary"]["hosts"].as_u64(), Some(1), "{proposed:#}");
-    site.approve_and_start(&change);
+    site.approve(&change);
+    let browser = (name == "sqlite").then(|| Walk::begin(&site, &change)).flatten();
+    site.say("olga", &["change", "start", &change]);
     site.say("olga", &["change", "watch", &change]);
+    if let Some(browser) = browser {
+        browser.end();
+    }
     let done = site.wait_for_change(&change, "completed");
     assert_eq!(versions(&good), [FIXED; 4], "{done:#}");
     assert_eq!(good.read("/etc/fettle-demo/main.cfg"), "listen=9090\n", "the administrator's file is kept");

@@ -66,23 +66,48 @@ impl PackageVersion {
 
 /// One package as a host has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Flat")]
 pub struct InstalledPackage {
     /// What it is.
     #[serde(flatten)]
     pub package: PackageVersion,
     /// Repository it comes from, as `Origin:Suite` (`Debian:bookworm-security`); empty when no
     /// configured repository offers this version.
-    #[serde(default)]
     pub origin: String,
     /// Held back by the administrator.
-    #[serde(default)]
     pub held: bool,
     /// Pulled in as a dependency only.
-    #[serde(default)]
     pub automatic: bool,
     /// Whether its installation is complete.
-    #[serde(default)]
     pub state: InstallState,
+}
+
+/// How an [`InstalledPackage`] is read: in one go. Reading a flattened field goes through a tree of
+/// all the others, which costs more than all else of taking in an inventory.
+#[derive(Deserialize)]
+struct Flat {
+    ecosystem: Ecosystem,
+    name: String,
+    version: String,
+    architecture: String,
+    source: String,
+    source_version: String,
+    #[serde(default)]
+    origin: String,
+    #[serde(default)]
+    held: bool,
+    #[serde(default)]
+    automatic: bool,
+    #[serde(default)]
+    state: InstallState,
+}
+
+impl From<Flat> for InstalledPackage {
+    fn from(flat: Flat) -> Self {
+        let Flat { ecosystem, name, version, architecture, source, source_version, origin, held, automatic, state } = flat;
+        let package = PackageVersion { ecosystem, name, version, architecture, source, source_version };
+        Self { package, origin, held, automatic, state }
+    }
 }
 
 /// How completely a package is installed (dpkg's status words, in those of all managers).

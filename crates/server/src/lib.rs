@@ -18,6 +18,7 @@ mod extract;
 mod headers;
 mod health;
 pub mod identity;
+mod limits;
 mod listener;
 pub mod live;
 mod local;

@@ -5,7 +5,8 @@ use crate::access::{Actor, secret};
 use crate::identity::{self, Identity, IdentityError};
 use crate::listener::Listener;
 use crate::ops::OpsError;
-use crate::{AppState, Settings, Shutdown, agent_api, api, clock, headers, health, ui};
+use crate::settings::Complaint;
+use crate::{AppState, Settings, Shutdown, agent_api, api, clock, headers, health, limits, ui};
 use axum::Router;
 use fettle_domain::access::Role;
 use fettle_plugin::Feed;
@@ -50,6 +51,9 @@ pub enum ServerError {
     /// An operation at the start.
     #[error(transparent)]
     Ops(#[from] OpsError),
+    /// The configuration.
+    #[error("{0}")]
+    Settings(Complaint),
     /// The port.
     #[error("cannot listen on {listen}: {cause} (another program may use this port: choose one with --listen)")]
     Listen {
@@ -97,6 +101,9 @@ pub async fn prepare_ungrouped(options: ServerOptions) -> Result<Prepared, Serve
 
 async fn prepare_with(options: ServerOptions, open: fn(&DatabaseUrl) -> Result<Store, StoreError>) -> Result<Prepared, ServerError> {
     let ServerOptions { data_dir, listen, database_url, settings, feeds } = options;
+    if let Some(complaint) = settings.complaints().into_iter().next() {
+        return Err(ServerError::Settings(complaint));
+    }
     let names = identity::server_names(listen, &settings.server.names);
     let folder = data_dir.clone();
     // Key making, migrations and the first hash block.
@@ -109,7 +116,8 @@ async fn prepare_with(options: ServerOptions, open: fn(&DatabaseUrl) -> Result<S
     .await
     .map_err(|error| ServerError::Abrupt(error.to_string()))??;
     let administrator = first_administrator(&store, &passwords).await?;
-    let listener = Listener::bind(listen, identity.tls_config()?, settings.server.connections)
+    let connections = settings.server.connections.min(limits::descriptors_for_connections());
+    let listener = Listener::bind(listen, identity.tls_config()?, connections)
         .await
         .map_err(|cause| ServerError::Listen { listen, cause })?;
     let listen = listener.address().map_err(|cause| ServerError::Listen { listen, cause })?;

@@ -124,3 +124,75 @@ impl Default for ChangeSettings {
         Self { requester_may_approve: false, approvals: 1, rehearsal_minutes: 15, window_hours: 24, silence_minutes: 60, success_percent: 100 }
     }
 }
+
+/// A value that has the right type and still cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` is {found}: use {instead}")]
+pub struct Complaint {
+    /// The key with its table (`sign-in.session-hours`).
+    pub key: &'static str,
+    /// What stands there.
+    pub found: String,
+    /// What would be right.
+    pub instead: String,
+}
+
+/// Largest value of keys that have no natural end.
+const MUCH: u64 = 1_000_000;
+
+impl Settings {
+    /// Everything that cannot be used, in the order of the keys. Types are checked by reading, bounds
+    /// here: for `fettle config check`, and once more at the start of the server.
+    pub fn complaints(&self) -> Vec<Complaint> {
+        let (server, people, hosts, changes) = (&self.server, &self.sign_in, &self.hosts, &self.changes);
+        let connections = u64::try_from(server.connections).unwrap_or(u64::MAX);
+        let password = u64::try_from(people.password_length).unwrap_or(u64::MAX);
+        let bounds: [(&'static str, u64, u64, u64); 15] = [
+            ("server.connections", connections, 16, 4 * MUCH),
+            ("server.shutdown-seconds", server.shutdown_seconds, 1, 3600),
+            ("sign-in.idle-minutes", people.idle_minutes, 1, 60 * 24 * 366),
+            ("sign-in.session-hours", people.session_hours, 1, 24 * 366),
+            ("sign-in.failures-per-account", people.failures_per_account.into(), 1, MUCH),
+            ("sign-in.failures-per-address", people.failures_per_address.into(), 1, MUCH),
+            ("sign-in.window-minutes", people.window_minutes, 1, 60 * 24),
+            ("sign-in.password-length", password, 8, 128),
+            ("hosts.check-in-seconds", hosts.check_in_seconds, 1, 24 * 3600),
+            ("hosts.silent-after", hosts.silent_after.into(), 1, 1000),
+            ("feeds.sync-hours", self.feeds.sync_hours, 1, 24 * 366),
+            ("changes.approvals", changes.approvals.into(), 1, 100),
+            ("changes.window-hours", changes.window_hours, 1, 24 * 366),
+            ("changes.silence-minutes", changes.silence_minutes, 1, 60 * 24 * 366),
+            ("changes.success-percent", changes.success_percent.into(), 1, 100),
+        ];
+        let names = server.names.iter().filter(|name| !crate::identity::is_name(name)).map(|name| Complaint {
+            key: "server.names",
+            found: format!("`{}`", name.chars().take(80).collect::<String>()),
+            instead: "a DNS name or an IP address, without a scheme or a port".to_owned(),
+        });
+        let numbers = bounds.into_iter().filter(|(_, found, low, high)| !(low..=high).contains(&found)).map(|(key, found, low, high)| {
+            Complaint { key, found: found.to_string(), instead: format!("{low} to {high}") }
+        });
+        names.chain(numbers).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_used_is_named_with_what_would_be_right() {
+        assert_eq!(Settings::default().complaints(), []);
+        let mut settings = Settings::default();
+        settings.sign_in.session_hours = 9000;
+        settings.server.names = vec!["patch.example".into(), "192.0.2.1".into(), "https://patch.example".into(), "2001:db8::1".into()];
+        let texts: Vec<String> = settings.complaints().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "`server.names` is `https://patch.example`: use a DNS name or an IP address, without a scheme or a port",
+                "`sign-in.session-hours` is 9000: use 1 to 8784",
+            ]
+        );
+    }
+}

@@ -154,7 +154,7 @@ pub struct CheckIn {
 
 /// Packages, whole or as the difference to what the server has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "form", rename_all = "kebab-case")]
+#[serde(tag = "form", rename_all = "kebab-case", try_from = "ReportFields")]
 pub enum PackagesReport {
     /// All of them.
     Complete {
@@ -170,6 +170,40 @@ pub enum PackagesReport {
         /// Entries that are new.
         added: Vec<InstalledPackage>,
     },
+}
+
+/// How a [`PackagesReport`] is read: in one go. Finding the tag first would keep the whole list as a
+/// tree in between.
+#[derive(Deserialize)]
+struct ReportFields {
+    form: ReportForm,
+    packages: Option<Vec<InstalledPackage>>,
+    base: Option<String>,
+    removed: Option<Vec<InstalledPackage>>,
+    added: Option<Vec<InstalledPackage>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ReportForm {
+    Complete,
+    Difference,
+}
+
+impl TryFrom<ReportFields> for PackagesReport {
+    type Error = String;
+
+    fn try_from(fields: ReportFields) -> Result<Self, String> {
+        let missing = |field: &str| format!("missing field `{field}`");
+        Ok(match fields.form {
+            ReportForm::Complete => Self::Complete { packages: fields.packages.ok_or_else(|| missing("packages"))? },
+            ReportForm::Difference => Self::Difference {
+                base: fields.base.ok_or_else(|| missing("base"))?,
+                removed: fields.removed.ok_or_else(|| missing("removed"))?,
+                added: fields.added.ok_or_else(|| missing("added"))?,
+            },
+        })
+    }
 }
 
 /// Answer to a check-in.

@@ -39,7 +39,8 @@ async fn by_token(state: &AppState, token: &str) -> Result<Actor, OpsError> {
         return Err(gone());
     }
     if found.used_at.is_none_or(|used| used.until(now) >= USED_STEP) {
-        state.store.write(move |connection| api_token::used(connection, found.id, now)).await?;
+        let kept = state.store.write(move |connection| api_token::used(connection, found.id, now)).await;
+        super::only_noted(kept);
     }
     Ok(Actor { user: Some(user.id), name: user.name, role: user.role, scopes: found.scopes })
 }

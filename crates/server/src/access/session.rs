@@ -89,7 +89,8 @@ pub async fn current(state: &AppState, headers: &HeaderMap) -> Result<Option<Ses
         return Ok(None);
     }
     if found.seen_at.until(now) >= SEEN_STEP {
-        state.store.write(move |connection| session::seen(connection, found.id, now)).await?;
+        let kept = state.store.write(move |connection| session::seen(connection, found.id, now)).await;
+        super::only_noted(kept);
     }
     let actor = Actor { user: Some(user.id), name: user.name, role: user.role, scopes: None };
     Ok(Some(Session::new(found.id, actor, secret.to_owned())))

@@ -12,6 +12,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Json, Router};
 use fettle_wire::api::problem::kind;
+use serde_json::Value;
+use std::sync::LazyLock;
 
 /// The API with everything around it.
 pub(crate) fn router(state: &AppState) -> Router<AppState> {
@@ -20,7 +22,13 @@ pub(crate) fn router(state: &AppState) -> Router<AppState> {
         router = router.route(&format!("{PREFIX}{}", endpoint.path), guarded(endpoint, state));
     }
     router
-        .route(&format!("{PREFIX}/openapi.json"), get(|| async { Json(super::openapi_document()) }))
+        .route(&format!("{PREFIX}/openapi.json"), get(document))
+}
+
+/// Made once: the table does not change while the server runs.
+async fn document() -> Json<&'static Value> {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(super::openapi_document);
+    Json(&DOCUMENT)
 }
 
 fn guarded(endpoint: Endpoint, state: &AppState) -> MethodRouter<AppState> {

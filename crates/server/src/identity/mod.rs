@@ -11,6 +11,7 @@ mod tls;
 pub use authority::Authority;
 pub use error::IdentityError;
 pub use files::prepare_data_dir;
+pub(crate) use names::is_name;
 pub use names::server_names;
 pub use tls::peer_host;
 

@@ -24,6 +24,12 @@ pub fn server_names(listen: SocketAddr, configured: &[String]) -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// Whether a text can stand in a certificate: as an address or as a DNS name.
+pub(crate) fn is_name(text: &str) -> bool {
+    let text = text.trim();
+    text.parse::<IpAddr>().is_ok() || is_dns_name(text)
+}
+
 /// Whether a text can stand in a certificate as a DNS name.
 fn is_dns_name(text: &str) -> bool {
     !text.is_empty()

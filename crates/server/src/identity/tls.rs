@@ -159,3 +159,30 @@ pub fn peer_host(certificate: &CertificateDer<'_>) -> Option<HostId> {
     let name = parsed.subject().iter_common_name().next()?;
     name.as_str().ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_renewed_before_its_end_and_never_outlives_the_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = Timestamp::from_unix_millis(1_764_000_000_000);
+        let later = |days: u64| start.after(Duration::from_secs(days * DAY));
+        let names = ["localhost".to_owned()];
+        let authority = Authority::load_or_create(folder.path(), start).unwrap();
+        let certificate = ServerCertificate::load_or_create(folder.path(), &authority, &names, start).unwrap();
+        let renew = |days| certificate.renew_when_due(folder.path(), &authority, &names, later(days)).unwrap();
+        assert_eq!((renew(0), renew(336)), (false, false));
+        assert!(renew(338), "less than 60 days are left");
+        assert!(!renew(338));
+        assert!(renew(3600));
+        let shown = certificate.current();
+        let (_, parsed) = x509_parser::parse_x509_certificate(shown.cert.first().unwrap()).unwrap();
+        let (_, root) = x509_parser::parse_x509_certificate(authority.certificate()).unwrap();
+        assert_eq!(parsed.validity().not_after, root.validity().not_after);
+        // What is on disk is what is shown.
+        let again = ServerCertificate::load_or_create(folder.path(), &authority, &names, later(3600)).unwrap();
+        assert_eq!(again.current().cert, shown.cert);
+    }
+}

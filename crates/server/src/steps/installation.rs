@@ -12,17 +12,21 @@ use fettle_process::installation::{Action, next_actions};
 use fettle_store::systems::deployment::{self, DeploymentRecord, NewDeployment};
 use fettle_store::systems::{plan, rollout, work};
 use fettle_store::{Connection, Result, StoreError};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 /// How long without a nudge until the store is looked at again: time alone brings silence and starts.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Longest rest between two looks at a rollout of many hosts.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 /// Decisions on one rollout in one write: each leads to other facts.
 const ROUNDS: usize = 8;
 
 /// Serves until the server ends.
 pub async fn run(state: AppState) {
+    let mut installation = Installation::default();
     loop {
-        if let Err(error) = once(&state).await {
+        if let Err(error) = installation.once(&state).await {
             tracing::warn!(step = "installation", error = %error, "cannot look at rollouts now; trying again");
         }
         tokio::select! {
@@ -33,30 +37,53 @@ pub async fn run(state: AppState) {
     }
 }
 
-/// One round over all open rollouts.
-pub async fn once(state: &AppState) -> Result<()> {
-    for rollout in state.store.read(rollout::rollouts_open).await? {
-        match advance(state, rollout.id).await {
-            Ok(()) | Err(StoreError::Conflict { .. }) => {}
-            Err(error) => tracing::warn!(step = "installation", rollout.id = %rollout.id, error = %error, "cannot carry a rollout on now"),
-        }
-    }
-    Ok(())
+/// What the reconciler remembers: when it last looked at each rollout, and how big that was.
+#[derive(Default)]
+pub struct Installation {
+    looked: HashMap<RolloutId, (Instant, usize)>,
 }
 
-async fn advance(state: &AppState, id: RolloutId) -> Result<()> {
+impl Installation {
+    /// One round over all open rollouts.
+    pub async fn once(&mut self, state: &AppState) -> Result<()> {
+        let open = state.store.read(rollout::rollouts_open).await?;
+        self.looked.retain(|id, _| open.iter().any(|rollout| rollout.id == *id));
+        for rollout in open {
+            if !self.is_due(rollout.id) {
+                continue;
+            }
+            match advance(state, rollout.id).await {
+                Ok(hosts) => drop(self.looked.insert(rollout.id, (Instant::now(), hosts))),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => tracing::warn!(step = "installation", rollout.id = %rollout.id, error = %error, "cannot carry a rollout on now"),
+            }
+        }
+        Ok(())
+    }
+
+    /// A look reads every deployment, and each report rings the bell: the bigger a rollout, the longer
+    /// the rest between two looks. The timer makes sure that none is left out.
+    fn is_due(&self, id: RolloutId) -> bool {
+        let rest = |hosts: usize| Duration::from_millis(u64::try_from(hosts / 2).unwrap_or(u64::MAX)).min(LONGEST_REST);
+        self.looked.get(&id).is_none_or(|(at, hosts)| at.elapsed() >= rest(*hosts))
+    }
+}
+
+/// Carries a rollout on; how many deployments it has.
+async fn advance(state: &AppState, id: RolloutId) -> Result<usize> {
     // What hosts did not say while no server ran is not their silence.
     let (now, listening_since) = (clock::now(), state.started_at);
     // Read first: most looks find nothing to do, and the writer is for those who do.
-    let idle = state
+    let (idle, hosts) = state
         .store
         .read(move |connection| {
             let standing = load(connection, id, listening_since)?;
-            Ok(next_actions(&standing.facts, now).is_empty() && !may_rest(&standing))
+            let idle = next_actions(&standing.facts, now).is_empty() && !may_rest(&standing);
+            Ok((idle, standing.deployments.len()))
         })
         .await?;
     if idle {
-        return Ok(());
+        return Ok(hosts);
     }
     let done = state.store.write(move |connection| carry_on(connection, id, listening_since, now)).await?;
     for host in &done.hosts {
@@ -69,7 +96,7 @@ async fn advance(state: &AppState, id: RolloutId) -> Result<()> {
             state.live.publish(LiveEvent { change: Some(change), kind: "change.events".to_owned(), json });
         }
     }
-    Ok(())
+    Ok(hosts)
 }
 
 /// What a write did.

@@ -1,8 +1,10 @@
 //! Every endpoint with every kind of asker. New endpoints are covered by standing in the table.
 
+use axum::http::HeaderMap;
 use fettle_domain::access::{Permission, Role};
 use fettle_server::api::{Endpoint, Needs, PREFIX, endpoints};
-use fettle_server::clock;
+use fettle_server::{clock, ops};
+use fettle_testkit::server::PASSWORD;
 use fettle_testkit::{Client, Reply, TestServer};
 use serde_json::json;
 
@@ -102,6 +104,20 @@ async fn a_token_carries_its_scopes_and_no_more() {
             assert_eq!(same["token"]["scopes"], json!(["own-account"]));
         }
     }
+}
+
+#[tokio::test]
+async fn a_session_changes_nothing_without_the_proof_that_our_page_asks() {
+    let server = TestServer::start();
+    server.administrator().await;
+    let address = "192.0.2.1".parse().unwrap();
+    let session = ops::account::sign_in(&server.state, address, &HeaderMap::new(), "admin", PASSWORD).await.unwrap();
+    let cookie = session.cookie().unwrap();
+    let browser = || server.client().with("cookie", cookie.to_str().unwrap().split(';').next().unwrap());
+    let forged = |endpoint: &Endpoint| (endpoint.method != "GET" && permission(endpoint).is_some()).then_some((403, "cross-site"));
+    walk("a page of another site", &browser().with("sec-fetch-site", "cross-site"), forged).await;
+    walk("a page without the token", &browser(), forged).await;
+    walk("our page", &browser().with("x-fettle-csrf", &session.csrf_token()).with("origin", &server.url()), |_| None).await;
 }
 
 #[tokio::test]

@@ -151,3 +151,58 @@ async fn the_end_is_graceful_and_quick() {
     assert_eq!(entries["items"].as_array().unwrap().len(), 1, "what was written is kept");
     drop(again);
 }
+
+#[tokio::test]
+async fn waiting_agents_are_let_go_at_the_end() {
+    let server = TestServer::start();
+    let administrator = server.administrator().await;
+    let host = server.enrol(&administrator, Default::default()).await;
+    let waiting = tokio::spawn(async move { host.client.get("/agent/v1/work?after=0&wait=50").await });
+    let state = server.state.clone();
+    fettle_testkit::eventually("the agent waits", Duration::from_secs(10), || async { state.nudges.work.waiting() == 1 }).await;
+    drop(state);
+    let started = Instant::now();
+    tokio::task::spawn_blocking(move || server.stop()).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(waiting.await.unwrap().ok()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_reading_goes_on() {
+    let server = TestServer::start();
+    let administrator = server.administrator().await;
+    let bound = |pages: &'static str| async {
+        let count = server.state.store.read(|connection| connection.query_one("PRAGMA page_count", &[])).await.unwrap().unwrap().int(0).unwrap();
+        let text = pages.replace("NOW", &count.to_string());
+        server.state.store.write(move |connection| connection.query(&format!("PRAGMA max_page_count = {text}"), &[])).await.unwrap();
+    };
+    bound("NOW").await;
+    let mut refused = None;
+    for number in 0..200 {
+        let reply = administrator.post("/api/v1/tokens", &json!({ "label": format!("{number} {}", "x".repeat(90)), "hours": 1 })).await;
+        if reply.status != 200 {
+            refused = Some(reply);
+            break;
+        }
+    }
+    let refused = refused.expect("the disk fills up");
+    assert_eq!((refused.status, refused.problem()), (507, "disk-full"), "{refused:?}");
+    assert!(refused.json["advice"].as_str().unwrap().contains("Free space"));
+    administrator.get("/api/v1/tokens").await.ok();
+    assert_eq!(administrator.get("/healthz").await.status, 200);
+    bound("1000000").await;
+    administrator.post("/api/v1/tokens", &json!({ "label": "after", "hours": 1 })).await.ok();
+    assert_eq!(administrator.get("/api/v1/audit/verify").await.ok()["intact"], true);
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_used_are_told_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    settings.sign_in.session_hours = 0;
+    let data_dir = folder.path().join("data");
+    let options = ServerOptions { data_dir: data_dir.clone(), listen: "127.0.0.1:0".parse().unwrap(), database_url: None, settings, feeds: Vec::new() };
+    let error = fettle_server::prepare(options).await.err().expect("refused");
+    assert_eq!(error.to_string(), "`sign-in.session-hours` is 0: use 1 to 8784");
+    assert!(!data_dir.exists());
+}

@@ -215,7 +215,7 @@ fn a_token_is_used_as_often_as_it_may() {
         assert_eq!((take(1, 100), take(2, 50), look(2, 50)), (TokenUse::Expired, TokenUse::Expired, TokenUse::Expired));
         assert_eq!((take(9, 1), look(9, 1)), (TokenUse::Unknown, TokenUse::Unknown));
         let listed = store.read_blocking(|c| enrolment_token::enrolment_token_list(c, at(10))).unwrap();
-        assert_eq!(listed, [two.clone()]);
+        assert_eq!(listed, std::slice::from_ref(&two));
         assert!(store.write_blocking(move |c| enrolment_token::enrolment_token_revoke(c, two.id)).unwrap());
         assert_eq!(take(2, 10), TokenUse::UsedUp);
         assert!(!store.write_blocking(|c| enrolment_token::enrolment_token_revoke(c, EnrolmentTokenId::new(9, [9; 10]))).unwrap());

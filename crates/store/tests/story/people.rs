@@ -8,7 +8,7 @@ use fettle_store::systems::session::{self, Session};
 use fettle_store::systems::user::{self, User};
 use fettle_store::systems::login_attempt;
 use fettle_store::{Store, StoreError};
-use fettle_testkit::on_both;
+use fettle_testkit::{TestDatabase, on_both};
 use serde_json::json;
 
 fn at(second: i64) -> Timestamp {
@@ -241,4 +241,24 @@ fn a_chain_longer_than_one_part_is_walked_to_its_end() {
         store.write_blocking(|c| c.execute("UPDATE audit_entry SET object = 'x' WHERE sequence = 4050", &[])).unwrap();
         assert_eq!(verify(store).broken.unwrap().0, 4_050);
     });
+}
+
+#[test]
+fn many_servers_append_to_one_chain() {
+    for database in TestDatabase::all() {
+        let stores = [database.open(), database.open(), database.open()];
+        std::thread::scope(|scope| {
+            for (number, store) in stores.iter().enumerate() {
+                scope.spawn(move || {
+                    for _ in 0..30 {
+                        let record =
+                            AuditRecord { actor: format!("server {number}"), action: "a.b", object: String::new(), detail: json!({}) };
+                        store.write_blocking(move |c| audit::append(c, at(1), &record)).unwrap();
+                    }
+                });
+            }
+        });
+        let verdict = verify(&stores[0]);
+        assert_eq!((verdict.checked, verdict.broken), (90, None), "on {}", database.kind);
+    }
 }

@@ -113,8 +113,8 @@ pub fn table(findings: &FindingList) -> Markup {
             tbody {
                 @for finding in &findings.items {
                     tr {
-                        td data-label="Vulnerability" { div { a href={ "/findings/" (finding.id) } { (finding.vulnerability) } @if finding.exploited { " " (badge("exploited")) } } }
-                        td data-label="Severity" { (badge(&finding.level)) }
+                        td.tight data-label="Vulnerability" { div { a href={ "/findings/" (finding.id) } { (finding.vulnerability) } @if finding.exploited { " " (badge("exploited")) } } }
+                        td data-label="Severity" { div { (badge(&finding.level)) } }
                         td data-label="Package" { div { (finding.source) div.under.mono { (finding.source_version) } } }
                         td.mono data-label="Fixed in" { @match &finding.fixed_version { Some(version) => (version), None => "no fix yet" } }
                         td data-label="Host" { a href={ "/hosts/" (finding.host) } { (finding.host_name) } }

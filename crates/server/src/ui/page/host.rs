@@ -109,11 +109,9 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Pat
             @if actor.may(Permission::ChangeCreate) && open > 0 { div.actions { a.btn.primary href={ "/changes/new?host=" (id) } { "Change this host" } } }
         }
         @for why in &host.reboot_reasons { div.notice { b { "Reboot needed: " } (why) } }
-        div.two {
-            section.card { header { h2 { "Findings" } a href={ "/findings?host=" (id) } { (open) " in all" } }
-                @if findings.items.is_empty() { (empty("No finding that means work.", "")) } @else { (super::finding::table(&findings)) } }
-            (facts(&host))
-        }
+        (facts(&host))
+        section.card { header { h2 { "Findings" } a href={ "/findings?host=" (id) } { (open) " in all" } }
+            @if findings.items.is_empty() { (empty("No finding that means work.", "")) } @else { (super::finding::table(&findings)) } }
         (services(&host))
         (package_table(&id, &packages, &wanted))
         section.card { header { h2 { "History" } } div.body {
@@ -126,7 +124,7 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Pat
 fn facts(host: &HostDetail) -> Markup {
     let or_dash = |text: String| if text.is_empty() { "–".to_owned() } else { text };
     html! {
-        section.card { header { h2 { "Facts" } } div.body { dl.pairs {
+        section.card { header { h2 { "Facts" } } div.body { dl.pairs.wide {
             dt { "Kernel" } dd { (host.kernel_running) " " span.soft { (host.kernel_running_version) } }
             dt { "Newest installed" } dd { (or_dash(host.kernel_newest.clone())) " " span.soft { (host.kernel_newest_version) } }
             dt { "Architecture" } dd { (host.architecture) }

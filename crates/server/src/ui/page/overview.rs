@@ -31,12 +31,16 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor) -> Answer {
     let urgent = ops::finding::list(&state, actor, FindingQuery { fixable: Some(true), limit: Some(8), ..Default::default() }).await?;
     let restart = ops::host::list(&state, actor, HostQuery { restart_needed: Some(true), limit: Some(1000), ..Default::default() }).await?;
     Ok(layout::page(&visitor, "/", "Overview", html! {
-        div.title { div { h1 { "Overview" } div.sub { (hosts.managed + hosts.silent + hosts.enrolling) " hosts · " (sum(&findings, |_| true)) " findings that mean work" } } }
+        div.title { div { h1 { "Overview" } div.sub { (many(hosts.managed + hosts.silent + hosts.enrolling, "host")) " · " (many(sum(&findings, |_| true), "finding")) " to work on" } } }
         (cards(&hosts, &findings, &restart))
         div.two { (by_state(&findings)) (rollout(running.as_ref(), &changes)) }
         (most_urgent(&urgent))
         (feed_ages(&feeds))
     }))
+}
+
+fn many(number: u64, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 fn sum(findings: &FindingCounts, wanted: impl Fn(&fettle_wire::api::finding::FindingCountView) -> bool) -> u64 {
