@@ -191,9 +191,9 @@ mod tests {
         let columns =
             [flexible("HOST", "/name"), fixed("STATE", "/state"), fixed("SEEN", "/at"), fixed("OK", "/ok")];
         insta::assert_snapshot!(table(&answer, &columns, 60, "none"), @r"
-        HOST                             STATE    SEEN              OK
-        a-very-long-host-name.of.a.ver…  managed  2026-11-25 04:35  yes
-        b [31m                           silent   -                 no
+        HOST                          STATE    SEEN              OK
+        a-very-long-host-name.of.a.…  managed  2026-11-25 04:35  yes
+        b [31m                        silent   -                 no
 
         More: --after abc
         ");

@@ -112,6 +112,11 @@ impl Authority {
         &self.certificate
     }
 
+    /// When it ends, in Unix seconds.
+    pub(super) fn ends_at(&self) -> i64 {
+        self.not_after.unix_timestamp()
+    }
+
     /// sha-256 of the DER.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut bytes = [0; 32];

@@ -60,6 +60,10 @@ impl Identity {
 
     /// Makes a new TLS certificate when the present one is near its end or lacks a name. Whether it did.
     pub fn renew(&self, names: &[String]) -> Result<bool, IdentityError> {
+        let days_left = (self.authority.ends_at() - clock::now().unix_seconds()) / (24 * 3600);
+        if days_left < 365 {
+            tracing::warn!(authority.days_left = days_left, "the certificate authority ends soon: plan a new server and enrol the hosts there");
+        }
         self.certificate.renew_when_due(&self.data_dir, &self.authority, names, clock::now())
     }
 

@@ -58,7 +58,7 @@ impl ServerCertificate {
         names: &[String],
         now: Timestamp,
     ) -> Result<bool, IdentityError> {
-        let due = self.current().cert.first().is_none_or(|certificate| is_due(certificate, names, now));
+        let due = self.current().cert.first().is_none_or(|certificate| is_due(certificate, authority, names, now));
         if due {
             let fresh = Arc::new(make(data_dir, authority, names, now)?);
             *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -67,11 +67,11 @@ impl ServerCertificate {
     }
 }
 
-/// Near its end, or without one of the names.
-fn is_due(certificate: &CertificateDer<'_>, names: &[String], now: Timestamp) -> bool {
+/// Near its end (a new one would live longer), or without one of the names.
+fn is_due(certificate: &CertificateDer<'_>, authority: &Authority, names: &[String], now: Timestamp) -> bool {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return true };
     let ends = parsed.validity().not_after.timestamp();
-    let limit = now.after(RENEW_BEFORE).unix_seconds();
+    let limit = now.after(RENEW_BEFORE).unix_seconds().min(authority.ends_at());
     let covered = names_of(&parsed);
     ends < limit || names.iter().any(|name| !covered.contains(name))
 }

@@ -53,7 +53,9 @@ impl Installation {
                 continue;
             }
             match advance(state, rollout.id).await {
-                Ok(hosts) => drop(self.looked.insert(rollout.id, (Instant::now(), hosts))),
+                Ok(hosts) => {
+                    self.looked.insert(rollout.id, (Instant::now(), hosts));
+                }
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => tracing::warn!(step = "installation", rollout.id = %rollout.id, error = %error, "cannot carry a rollout on now"),
             }

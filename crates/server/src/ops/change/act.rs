@@ -198,7 +198,9 @@ pub async fn cancel(state: &AppState, actor: &Actor, change: &str, reason: Strin
                 let what = format!("change {} is completed; `fettle change undo {0}` puts the former versions back", found.record.number);
                 return Ok(Err(OpsError::Conflict { what }));
             }
-            Some(rollout) => drop(rollout::rollout_transition(connection, rollout, RolloutEvent::Cancel, &who.name, &reasons, now)?),
+            Some(rollout) => {
+                rollout::rollout_transition(connection, rollout, RolloutEvent::Cancel, &who.name, &reasons, now)?;
+            }
             None => {
                 plan::plan_transition(connection, &found.plan, PlanEvent::Supersede, &who.name, &reasons, now)?;
                 drop_rehearsals(connection, &found)?;
@@ -219,7 +221,9 @@ pub async fn undo(state: &AppState, actor: &Actor, change: &str, reason: String)
         let Some(rollout) = &found.rollout else { return Ok(Err(nothing())) };
         match found.plan.state {
             PlanState::Active => {}
-            PlanState::Closed => drop(plan::plan_transition(connection, &found.plan, PlanEvent::Reopen, &who.name, &reasons, now)?),
+            PlanState::Closed => {
+                plan::plan_transition(connection, &found.plan, PlanEvent::Reopen, &who.name, &reasons, now)?;
+            }
             _ => return Ok(Err(nothing())),
         }
         rollout::rollout_transition(connection, rollout, RolloutEvent::RollBack, &who.name, &reasons, now)?;
