@@ -281,6 +281,7 @@ fn story(name: &str, database_url: Option<String>) {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/feeds").join(sample);
         std::fs::copy(from, folder.join("feeds").join(sample)).unwrap();
     }
+    std::fs::write(folder.join("feeds/pending.json"), pending_tracker(testbed, &folder)).unwrap();
     let feeds = folder.join("feeds").display().to_string();
     let said = site.say("olga", &["feed", "sync", "--from", &feeds]);
     assert!(said.contains("debian-tracker: loaded"), "{said}");
@@ -313,12 +314,21 @@ fn story(name: &str, database_url: Option<String>) {
     });
     assert_eq!(site.finding("CVE-2099-1001", &bad_id).unwrap()["state"], "open", "the other host is as it was");
 
+    let real = real_updates(&site, &good, &good_id, testbed);
+
     // A restart of the server loses nothing; then the change is undone without any repository.
     site.restart();
     good.server.stop();
     site.say("olga", &["change", "undo", &change, "--reason", "a test"]);
     site.wait_for_change(&change, "rolled-back");
     assert_eq!(versions(&good), before);
+    if let Some((change, former)) = real {
+        site.say("olga", &["change", "undo", &change]);
+        site.wait_for_change(&change, "rolled-back");
+        for (package, version) in former {
+            assert_eq!(good.version(&package), Some(version), "{package} is back");
+        }
+    }
     assert_eq!(good.read("/etc/fettle-demo/main.cfg"), "listen=9090\n");
     until("the finding to be open again", 60, || {
         (site.finding("CVE-2099-1001", &good_id)?["state"] == "open").then_some(())
@@ -342,6 +352,85 @@ fn story(name: &str, database_url: Option<String>) {
     let verdict = site.say("admin", &["audit", "verify"]);
     assert!(verdict.starts_with("intact"), "{verdict}");
     refusals(&site);
+}
+
+/// What the real pending updates' own changelogs say, in the tracker's form: which version fixed which CVE.
+fn pending_tracker(testbed: &support::Testbed, folder: &Path) -> String {
+    let mut tracker = serde_json::Map::new();
+    let pool = testbed.folder.join("repo/pool-real");
+    for entry in std::fs::read_dir(pool).into_iter().flatten() {
+        let file = entry.unwrap().path();
+        let tree = folder.join("changelog");
+        let _ = std::fs::remove_dir_all(&tree);
+        support::run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&tree));
+        let found = Command::new("find").arg(tree.join("usr/share/doc")).args(["-name", "changelog.Debian.gz"]).output().unwrap();
+        let Some(changelog) = String::from_utf8_lossy(&found.stdout).lines().next().map(str::to_owned) else { continue };
+        let text = Command::new("zcat").arg(&changelog).output().unwrap();
+        let (mut source, mut version) = (String::new(), String::new());
+        // The newest three uploads: what lies before is in the root already.
+        let mut uploads = 0;
+        for line in String::from_utf8_lossy(&text.stdout).lines() {
+            if !line.starts_with(' ') && line.contains(" (") {
+                uploads += 1;
+                source = line.split(" (").next().unwrap().to_owned();
+                version = line.split('(').nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default().to_owned();
+            }
+            if uploads > 3 {
+                break;
+            }
+            for word in line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter(|word| word.starts_with("CVE-")) {
+                let flaws = tracker.entry(source.clone()).or_insert_with(|| serde_json::json!({}));
+                flaws[word] = serde_json::json!({ "scope": "remote", "releases": { "bookworm": {
+                    "status": "resolved", "repositories": {}, "fixed_version": version, "urgency": "not yet assigned" } } });
+            }
+        }
+    }
+    // The feed takes a document without any package for a broken one.
+    if tracker.is_empty() {
+        tracker.insert("fettle-demo-none".into(), serde_json::json!({ "CVE-2099-1999": { "releases": { "bookworm": {
+            "status": "resolved", "repositories": {}, "fixed_version": "0", "urgency": "low" } } } }));
+    }
+    Value::Object(tracker).to_string()
+}
+
+/// Real Debian security updates that are pending in the root, found by real tracker facts: installed by
+/// an approved change, proved, and what the packages' former versions were. `None` where none is pending.
+fn real_updates(site: &Site, host: &Host, id: &str, testbed: &support::Testbed) -> Option<(String, Vec<(String, String)>)> {
+    let offered = std::fs::read_to_string(testbed.folder.join("repo/dists/real/main/binary-amd64/Packages")).unwrap_or_default();
+    let list = site.json("olga", &["finding", "list", "--host", id, "--fixable", "--limit", "1000"]);
+    let findings: Vec<&Value> = list["items"]
+        .as_array()?
+        .iter()
+        .filter(|finding| finding["packages"].as_array().unwrap().iter().all(|name| {
+            offered.contains(&format!("Package: {}\n", name.as_str().unwrap()))
+        }))
+        .take(5)
+        .collect();
+    if findings.is_empty() {
+        println!("no real security update is pending that the sample feed speaks of");
+        return None;
+    }
+    let mut command = vec!["change", "create", "--reason", "real updates"];
+    for finding in &findings {
+        command.extend(["--finding", finding["id"].as_str().unwrap()]);
+    }
+    let change = id_of(&site.json("olga", &command));
+    let former: Vec<(String, String)> = findings
+        .iter()
+        .flat_map(|finding| finding["packages"].as_array().unwrap())
+        .map(|name| name.as_str().unwrap().to_owned())
+        .filter_map(|name| host.version(&name).map(|version| (name, version)))
+        .collect();
+    site.approve_and_start(&change);
+    site.wait_for_change(&change, "completed");
+    for finding in &findings {
+        until("the proof of a real update", 60, || {
+            let now = site.json("olga", &["finding", "show", finding["id"].as_str().unwrap()]);
+            (now["summary"]["state"] == "verified").then_some(())
+        });
+    }
+    println!("{} real findings closed by {} packages", findings.len(), former.len());
+    Some((change, former))
 }
 
 /// What is refused, each with its own clear message.

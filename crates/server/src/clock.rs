@@ -25,7 +25,17 @@ macro_rules! fresh_ids {
     )*};
 }
 fresh_ids!(
-    HostId, GroupId, EnrolmentTokenId, FindingId, ChangeId, PlanId, RolloutId, DeploymentId, RehearsalId, UserId, SessionId,
+    HostId,
+    GroupId,
+    EnrolmentTokenId,
+    FindingId,
+    ChangeId,
+    PlanId,
+    RolloutId,
+    DeploymentId,
+    RehearsalId,
+    UserId,
+    SessionId,
     ApiTokenId
 );
 

@@ -40,9 +40,19 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// A body that could not be taken: too long, or cut.
 pub(crate) fn unreadable(rejection: BytesRejection) -> Refusal {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, kind::TOO_LARGE, "The body is too long", "the request's body is longer than this endpoint takes")
+        Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            kind::TOO_LARGE,
+            "The body is too long",
+            "the request's body is longer than this endpoint takes",
+        )
     } else {
-        Refusal::new(StatusCode::BAD_REQUEST, kind::INVALID, "The body was cut", "the request ended before its body was complete")
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            kind::INVALID,
+            "The body was cut",
+            "the request ended before its body was complete",
+        )
     }
 }
 
@@ -97,9 +107,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        Path::<T>::from_request_parts(parts, state).await.map(|Path(value)| Self(value)).map_err(|error| {
-            Refusal::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, "Not there", error.body_text())
-        })
+        Path::<T>::from_request_parts(parts, state)
+            .await
+            .map(|Path(value)| Self(value))
+            .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, kind::NOT_FOUND, "Not there", error.body_text()))
     }
 }
 

@@ -24,7 +24,8 @@ pub(crate) async fn add(request: Request, next: Next) -> Response {
         // Its rest may not have been read: the connection is of no further use, and both sides know.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let is_page = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_page =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, if is_page { PAGES } else { DOCUMENTS }),
@@ -42,7 +43,8 @@ pub(crate) async fn add(request: Request, next: Next) -> Response {
 
 /// More than what is read in one go; chunked bodies may be of any length.
 fn has_long_body(request: &Request) -> bool {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length.map_or_else(|| request.headers().contains_key(header::TRANSFER_ENCODING), |length| length > 16 << 10)
 }
 
@@ -50,5 +52,9 @@ fn has_long_body(request: &Request) -> bool {
 pub(crate) fn own_address(headers: &axum::http::HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    if !host.is_empty() && host.len() <= 260 && host.chars().all(plain) { format!("https://{host}") } else { "https://localhost".to_owned() }
+    if !host.is_empty() && host.len() <= 260 && host.chars().all(plain) {
+        format!("https://{host}")
+    } else {
+        "https://localhost".to_owned()
+    }
 }

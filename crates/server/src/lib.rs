@@ -37,6 +37,9 @@ mod ui;
 pub use app_state::AppState;
 pub use listener::{PeerAddress, PeerHost};
 pub use local::{LOCAL_OPERATOR, local_token};
-pub use run::{Announcement, FIRST_ADMINISTRATOR, Prepared, ServerError, ServerOptions, prepare, prepare_ungrouped, reset_password, run};
+pub use run::{
+    Announcement, FIRST_ADMINISTRATOR, Prepared, ServerError, ServerOptions, prepare, prepare_ungrouped,
+    reset_password, run,
+};
 pub use settings::Settings;
 pub use shutdown::Shutdown;

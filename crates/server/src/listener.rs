@@ -68,7 +68,11 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) async fn bind(listen: SocketAddr, config: rustls::ServerConfig, capacity: usize) -> std::io::Result<Self> {
+    pub(crate) async fn bind(
+        listen: SocketAddr,
+        config: rustls::ServerConfig,
+        capacity: usize,
+    ) -> std::io::Result<Self> {
         let tcp = TcpListener::bind(listen).await?;
         let capacity = capacity.clamp(16, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Ok(Self { tcp, tls: TlsAcceptor::from(Arc::new(config)), seats: Arc::new(Semaphore::new(capacity)), capacity })
@@ -86,7 +90,8 @@ impl Listener {
                 () = shutdown.requested() => break,
             };
             if let Some((stream, address, seat)) = accepted {
-                let connection = Connection { router: router.clone(), tls: self.tls.clone(), shutdown: shutdown.clone() };
+                let connection =
+                    Connection { router: router.clone(), tls: self.tls.clone(), shutdown: shutdown.clone() };
                 tokio::spawn(async move {
                     connection.run(stream, address).await;
                     drop(seat);
@@ -139,7 +144,11 @@ impl Connection {
 }
 
 /// TLS, and which host is there; `None` when the peer was refused.
-async fn handshake(tls: TlsAcceptor, stream: TcpStream, address: SocketAddr) -> Option<(Box<TlsStream>, Option<HostId>)> {
+async fn handshake(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Option<(Box<TlsStream>, Option<HostId>)> {
     if let Err(error) = tune(&stream) {
         tracing::debug!(peer.address = %address, error = %error, "cannot set socket options");
     }

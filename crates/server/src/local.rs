@@ -7,7 +7,6 @@ use fettle_domain::ApiTokenId;
 use fettle_domain::access::Role;
 use fettle_store::systems::api_token::{self, ApiToken};
 use fettle_store::systems::{audit, user};
-use fettle_store::{DatabaseUrl, Store};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
@@ -19,8 +18,7 @@ const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A token of the local operator (made when missing): its secret and its id. The server may run.
 pub fn local_token(data_dir: &Path, database_url: Option<&str>) -> Result<(String, ApiTokenId), ServerError> {
-    let url = database_url.map(DatabaseUrl::parse).transpose()?.unwrap_or_else(|| DatabaseUrl::default_in(data_dir));
-    let store = Store::open(&url)?;
+    let store = crate::run::open_existing(data_dir, database_url)?;
     let text = format!("{TOKEN_PREFIX}{}", secret::fresh()?);
     let digest = secret::digest_of(&text);
     // Nobody knows this password: the user signs in by token only.

@@ -112,7 +112,10 @@ impl From<StoreError> for Refusal {
                 tracing::error!(store.error = %detail, "database away");
                 Self::unavailable("the database does not answer".to_owned())
             }
-            StoreError::NewerSchema { .. } | StoreError::Corrupt { .. } | StoreError::Url { .. } | StoreError::Refused { .. } => {
+            StoreError::NewerSchema { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Url { .. }
+            | StoreError::Refused { .. } => {
                 tracing::error!(store.error = %detail, "database error");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind::INTERNAL, "The server made a mistake", "")
                     .advise("The server's log says what happened; please report it.")

@@ -99,7 +99,10 @@ pub async fn prepare_ungrouped(options: ServerOptions) -> Result<Prepared, Serve
     prepare_with(options, Store::open_ungrouped).await
 }
 
-async fn prepare_with(options: ServerOptions, open: fn(&DatabaseUrl) -> Result<Store, StoreError>) -> Result<Prepared, ServerError> {
+async fn prepare_with(
+    options: ServerOptions,
+    open: fn(&DatabaseUrl) -> Result<Store, StoreError>,
+) -> Result<Prepared, ServerError> {
     let ServerOptions { data_dir, listen, database_url, settings, feeds } = options;
     if let Some(complaint) = settings.complaints().into_iter().next() {
         return Err(ServerError::Settings(complaint));
@@ -109,7 +112,11 @@ async fn prepare_with(options: ServerOptions, open: fn(&DatabaseUrl) -> Result<S
     // Key making, migrations and the first hash block.
     let (identity, store, passwords) = tokio::task::spawn_blocking(move || {
         identity::prepare_data_dir(&folder)?;
-        let url = database_url.as_deref().map(DatabaseUrl::parse).transpose()?.unwrap_or_else(|| DatabaseUrl::default_in(&folder));
+        let url = database_url
+            .as_deref()
+            .map(DatabaseUrl::parse)
+            .transpose()?
+            .unwrap_or_else(|| DatabaseUrl::default_in(&folder));
         let identity = Identity::load_or_create(&folder, &names)?;
         Ok::<_, ServerError>((identity, open(&url)?, Passwords::new()?))
     })
@@ -177,7 +184,9 @@ impl Prepared {
             tasks.abort_all();
         }
         // The last handle ends the writer after its queue is empty; that blocks.
-        tokio::task::spawn_blocking(move || drop(state)).await.map_err(|error| ServerError::Abrupt(error.to_string()))?;
+        tokio::task::spawn_blocking(move || drop(state))
+            .await
+            .map_err(|error| ServerError::Abrupt(error.to_string()))?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -279,9 +288,12 @@ async fn first_administrator(store: &Store, passwords: &Passwords) -> Result<Opt
 
 /// A new one-time password for a user, without the server: for who lost the last one. Needs the
 /// data directory (or the database URL), which only the administrator of the machine has.
-pub fn reset_password(data_dir: &std::path::Path, database_url: Option<&str>, name: &str) -> Result<String, ServerError> {
-    let url = database_url.map(DatabaseUrl::parse).transpose()?.unwrap_or_else(|| DatabaseUrl::default_in(data_dir));
-    let store = Store::open(&url)?;
+pub fn reset_password(
+    data_dir: &std::path::Path,
+    database_url: Option<&str>,
+    name: &str,
+) -> Result<String, ServerError> {
+    let store = open_existing(data_dir, database_url)?;
     let one_time = secret::one_time_password()?;
     let hash = password::hash_now(&one_time)?;
     let name = name.to_owned();
@@ -293,18 +305,29 @@ pub fn reset_password(data_dir: &std::path::Path, database_url: Option<&str>, na
         account.disabled = false;
         user::update(connection, &account)?;
         crate::access::session::end_all(connection, account.id)?;
-        audit::append(connection, now, &Actor::server().record("user.reset-password", &name, json!({ "by": "command on the server's machine" })))
+        audit::append(
+            connection,
+            now,
+            &Actor::server().record("user.reset-password", &name, json!({ "by": "command on the server's machine" })),
+        )
     })?;
     Ok(one_time)
 }
 
+/// The database of a server that was set up before: a mistyped folder is told, and not filled.
+pub(crate) fn open_existing(data_dir: &std::path::Path, database_url: Option<&str>) -> Result<Store, StoreError> {
+    let url = database_url.map(DatabaseUrl::parse).transpose()?.unwrap_or_else(|| DatabaseUrl::default_in(data_dir));
+    if let DatabaseUrl::Sqlite(path) = &url {
+        if !std::path::Path::new(path).exists() {
+            return Err(StoreError::not_found(format!("the database {path} (no server was set up there)")));
+        }
+    }
+    Store::open(&url)
+}
+
 fn address(listen: SocketAddr) -> String {
     let port = listen.port();
-    if listen.ip().is_unspecified() {
-        format!("https://localhost:{port}")
-    } else {
-        format!("https://{listen}")
-    }
+    if listen.ip().is_unspecified() { format!("https://localhost:{port}") } else { format!("https://{listen}") }
 }
 
 fn colons(bytes: &[u8]) -> String {

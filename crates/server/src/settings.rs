@@ -121,7 +121,14 @@ pub struct ChangeSettings {
 
 impl Default for ChangeSettings {
     fn default() -> Self {
-        Self { requester_may_approve: false, approvals: 1, rehearsal_minutes: 15, window_hours: 24, silence_minutes: 60, success_percent: 100 }
+        Self {
+            requester_may_approve: false,
+            approvals: 1,
+            rehearsal_minutes: 15,
+            window_hours: 24,
+            silence_minutes: 60,
+            success_percent: 100,
+        }
     }
 }
 
@@ -169,9 +176,9 @@ impl Settings {
             found: format!("`{}`", name.chars().take(80).collect::<String>()),
             instead: "a DNS name or an IP address, without a scheme or a port".to_owned(),
         });
-        let numbers = bounds.into_iter().filter(|(_, found, low, high)| !(low..=high).contains(&found)).map(|(key, found, low, high)| {
-            Complaint { key, found: found.to_string(), instead: format!("{low} to {high}") }
-        });
+        let numbers = bounds.into_iter().filter(|(_, found, low, high)| !(low..=high).contains(&found)).map(
+            |(key, found, low, high)| Complaint { key, found: found.to_string(), instead: format!("{low} to {high}") },
+        );
         names.chain(numbers).collect()
     }
 }
@@ -185,7 +192,8 @@ mod tests {
         assert_eq!(Settings::default().complaints(), []);
         let mut settings = Settings::default();
         settings.sign_in.session_hours = 9000;
-        settings.server.names = vec!["patch.example".into(), "192.0.2.1".into(), "https://patch.example".into(), "2001:db8::1".into()];
+        settings.server.names =
+            vec!["patch.example".into(), "192.0.2.1".into(), "https://patch.example".into(), "2001:db8::1".into()];
         let texts: Vec<String> = settings.complaints().iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,

@@ -6,6 +6,7 @@ use fettle_domain::HostId;
 use fettle_domain::host::{Kernel, OsRelease};
 use fettle_domain::package::{Ecosystem, InstallState, InstalledPackage, PackageVersion};
 use fettle_server::clock;
+use fettle_store::systems::finding;
 use fettle_store::systems::host::{self, HostFactsColumns};
 use fettle_testkit::{Client, Setup, TestDatabase, TestServer, eventually};
 use fettle_wire::agent::{CheckIn, HostFacts, PackagesReport, SectionDigests, Service};
@@ -271,5 +272,60 @@ async fn feeds_change_what_is_known_and_bad_ones_change_nothing() {
         tracker(open());
         sync(&admin, folder.path()).await;
         until(&admin, "it is reinstated", &format!("{of_host}&state=open"), 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_cannot_be_matched_does_not_hold_up_the_others() {
+    for database in TestDatabase::all() {
+        let server = start(database);
+        let admin = server.administrator().await;
+        let mut broken = Host::new(&server, "broken").await;
+        broken.plain("libexpat1", "2.5.0-1", "expat");
+        broken.check_in().await;
+        eventually("the first inventory is judged", LIMIT, || async {
+            let id = broken.id;
+            server.state.store.read(move |connection| finding::evaluation_get(connection, id)).await.unwrap().is_some()
+        })
+        .await;
+        // Something on disk went wrong: it is told in the log, and nothing is guessed.
+        let id = broken.id;
+        let unreadable = HostFactsColumns { name: "broken".into(), os_codename: "bookworm".into(), json: "nonsense".into(), ..HostFactsColumns::default() };
+        server.state.store.write(move |connection| host::host_set_facts(connection, id, &unreadable)).await.unwrap();
+        sync(&admin, &samples()).await;
+        let mut whole = Host::new(&server, "whole").await;
+        whole.plain("libexpat1", "2.5.0-1", "expat");
+        whole.check_in().await;
+        eventually("the other host is matched", LIMIT, || async { !findings(&admin, &format!("host={}", whole.id)).await.is_empty() }).await;
+        assert_eq!(findings(&admin, &format!("host={}", broken.id)).await, Vec::<Value>::new());
+
+        // What is whole again is matched again.
+        broken.plain("libexpat1", "2.5.0-1+deb12u1", "expat");
+        broken.check_in().await;
+        eventually("the mended host is matched", LIMIT, || async { !findings(&admin, &format!("host={}", broken.id)).await.is_empty() }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_forgets_nothing_and_judges_nobody_anew() {
+    for database in TestDatabase::all() {
+        let server = start(database);
+        let admin = server.administrator().await;
+        sync(&admin, &samples()).await;
+        let mut host = Host::new(&server, "web1").await;
+        host.plain("libexpat1", "2.5.0-1", "expat");
+        host.check_in().await;
+        let of_host = format!("host={}", host.id);
+        eventually("findings open", LIMIT, || async { !findings(&admin, &of_host).await.is_empty() }).await;
+        let before = findings(&admin, &of_host).await;
+        let again = TestServer::start_with(Setup { feeds: fettle_vendors::feeds(), ..server.stop() });
+        let admin = again.login("admin").await;
+        // A change after the restart is judged by the same feeds.
+        host.client = again.host_client(host.id);
+        host.plain("sed", "4.9-1", "sed");
+        host.check_in().await;
+        eventually("the new package is matched", LIMIT, || async { findings(&admin, &of_host).await.len() > before.len() }).await;
+        let after = findings(&admin, &format!("{of_host}&source=expat")).await;
+        assert_eq!(after, before, "ids, times and evidence are the same");
     }
 }

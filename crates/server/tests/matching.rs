@@ -4,6 +4,7 @@
 use fettle_domain::finding::{Verdict, VerdictState};
 use fettle_domain::host::Kernel;
 use fettle_domain::package::{Ecosystem, InstallState, InstalledPackage, PackageVersion};
+use fettle_domain::version::Scheme;
 use fettle_plugin::Document;
 use fettle_process::gathering::{AdvisoryIndex, HostPicture, evaluate_host, present_on_host};
 use serde_json::Value;
@@ -25,12 +26,13 @@ fn index() -> AdvisoryIndex {
     AdvisoryIndex::new(tracker.read(document).unwrap().advisories)
 }
 
-/// One package of every source, in the version of a suite.
-fn inventory(suite: &str) -> Vec<InstalledPackage> {
+/// One package of every source, in the newest version of these suites.
+fn inventory(suites: &[&str]) -> Vec<InstalledPackage> {
     let tracker: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(&document()).unwrap();
     let version = |flaws: &BTreeMap<String, Value>| {
-        let mut repositories = flaws.values().map(|flaw| &flaw["releases"]["bookworm"]["repositories"]);
-        repositories.find_map(|versions| versions[suite].as_str().or(versions["bookworm"].as_str())).map(str::to_owned)
+        let repositories = flaws.values().map(|flaw| &flaw["releases"]["bookworm"]["repositories"]).find(|versions| versions.is_object())?;
+        let versions = suites.iter().filter_map(|suite| repositories[*suite].as_str());
+        versions.max_by(|a, b| Scheme::Dpkg.compare(a, b).unwrap()).map(str::to_owned)
     };
     tracker
         .iter()
@@ -79,7 +81,7 @@ fn transcript(verdicts: &[Verdict]) -> String {
 
 #[test]
 fn a_point_release_without_security_updates() {
-    let (packages, kernel) = (inventory("bookworm"), kernel());
+    let (packages, kernel) = (inventory(&["bookworm"]), kernel());
     let present = present_on_host(&index(), HostPicture { release: "bookworm", packages: &packages, kernel: &kernel });
     assert!(present.iter().all(|verdict| verdict.state == VerdictState::Affected && verdict.fixed_version.is_some()));
     insta::assert_snapshot!(transcript(&present));
@@ -87,7 +89,7 @@ fn a_point_release_without_security_updates() {
 
 #[test]
 fn with_all_security_updates_nothing_of_the_sample_is_present() {
-    let (packages, kernel) = (inventory("bookworm-security"), kernel());
+    let (packages, kernel) = (inventory(&["bookworm", "bookworm-security"]), kernel());
     let index = index();
     let host = HostPicture { release: "bookworm", packages: &packages, kernel: &kernel };
     assert_eq!(transcript(&present_on_host(&index, host)), "");
@@ -98,7 +100,7 @@ fn with_all_security_updates_nothing_of_the_sample_is_present() {
 
 #[test]
 fn another_release_is_another_matter() {
-    let (packages, kernel) = (inventory("bookworm"), kernel());
+    let (packages, kernel) = (inventory(&["bookworm"]), kernel());
     let host = HostPicture { release: "trixie", packages: &packages, kernel: &kernel };
     assert_eq!(evaluate_host(&index(), host), []);
 }

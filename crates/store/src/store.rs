@@ -200,14 +200,17 @@ impl Store {
         let job: Job = Box::new(move |connection| {
             let answer = connection.and_then(|connection| guarded(action, connection));
             let failure = answer.as_ref().err().cloned();
-            (failure, Box::new(move |broken| {
-                let answer = match broken {
-                    Some(error) => Err(error),
-                    None => answer,
-                };
-                // A caller that went away does not want the answer; the commit stands.
-                let _ = sender.send(answer);
-            }))
+            (
+                failure,
+                Box::new(move |broken| {
+                    let answer = match broken {
+                        Some(error) => Err(error),
+                        None => answer,
+                    };
+                    // A caller that went away does not want the answer; the commit stands.
+                    let _ = sender.send(answer);
+                }),
+            )
         });
         (job, receiver)
     }
@@ -215,8 +218,9 @@ impl Store {
 
 /// A closure that panics fails, and takes neither the writer nor its neighbours with it.
 fn guarded<T>(action: impl FnOnce(&mut Connection) -> Result<T>, connection: &mut Connection) -> Result<T> {
-    std::panic::catch_unwind(AssertUnwindSafe(|| action(connection)))
-        .unwrap_or_else(|_| Err(StoreError::Refused { cause: "the write ended abruptly (a mistake in Fettle; the log has more)".into() }))
+    std::panic::catch_unwind(AssertUnwindSafe(|| action(connection))).unwrap_or_else(|_| {
+        Err(StoreError::Refused { cause: "the write ended abruptly (a mistake in Fettle; the log has more)".into() })
+    })
 }
 
 fn closing() -> StoreError {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 type Deliver = Box<dyn FnOnce(Option<StoreError>) + Send>;
 /// One closure of the queue. Given the connection it acts, given an error it only passes it on; then
 /// it tells what went wrong, and how to tell its caller.
-pub(crate) type Job = Box<dyn FnOnce(std::result::Result<&mut Connection, StoreError>) -> (Option<StoreError>, Deliver) + Send>;
+pub(crate) type Job =
+    Box<dyn FnOnce(std::result::Result<&mut Connection, StoreError>) -> (Option<StoreError>, Deliver) + Send>;
 
 /// Most closures in one transaction.
 const GROUP_JOBS: usize = 512;
@@ -100,7 +101,8 @@ fn one(connection: &mut Connection, job: Job) -> (Option<StoreError>, Deliver) {
         return (Some(error), deliver);
     }
     let (failure, deliver) = job(Ok(&mut *connection));
-    let end = if failure.is_none() { "RELEASE SAVEPOINT job" } else { "ROLLBACK TO SAVEPOINT job; RELEASE SAVEPOINT job" };
+    let end =
+        if failure.is_none() { "RELEASE SAVEPOINT job" } else { "ROLLBACK TO SAVEPOINT job; RELEASE SAVEPOINT job" };
     let broken = connection.batch(end).err().map(|error| match failure {
         // Whatever took the savepoint away, the closure met it first and knows its name.
         Some(cause @ (StoreError::Full | StoreError::Unavailable { .. })) => cause,

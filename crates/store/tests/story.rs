@@ -7,7 +7,7 @@ mod story {
     mod feeds;
     mod findings;
     mod frame;
-    mod inventories;
     mod hosts;
+    mod inventories;
     mod people;
 }

@@ -102,8 +102,17 @@ impl Client {
     }
 
     /// A request with a body of any kind.
-    pub async fn send(&self, method: &str, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Result<Reply, reqwest::Error> {
-        let mut request = self.http.request(method.parse::<Method>().unwrap(), format!("{}{path}", self.base)).headers(self.headers.clone());
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Reply, reqwest::Error> {
+        let mut request = self
+            .http
+            .request(method.parse::<Method>().unwrap(), format!("{}{path}", self.base))
+            .headers(self.headers.clone());
         if !content_type.is_empty() {
             request = request.header("content-type", content_type).body(body);
         }
@@ -136,7 +145,10 @@ impl Client {
 
     /// The status line and headers only, for streams.
     pub async fn open(&self, method: &str, path: &str) -> u16 {
-        let request = self.http.request(method.parse::<Method>().unwrap(), format!("{}{path}", self.base)).headers(self.headers.clone());
+        let request = self
+            .http
+            .request(method.parse::<Method>().unwrap(), format!("{}{path}", self.base))
+            .headers(self.headers.clone());
         request.send().await.unwrap().status().as_u16()
     }
 }

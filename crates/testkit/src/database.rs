@@ -68,7 +68,9 @@ impl Drop for TestDatabase {
 /// The driver blocks inside a runtime of its own, so it gets a thread of its own too.
 fn administer(server: &str, sql: &str) {
     std::thread::scope(|scope| {
-        let run = scope.spawn(|| postgres::Client::connect(server, postgres::NoTls).and_then(|mut client| client.batch_execute(sql)));
+        let run = scope.spawn(|| {
+            postgres::Client::connect(server, postgres::NoTls).and_then(|mut client| client.batch_execute(sql))
+        });
         if let Err(error) = run.join().unwrap() {
             assert!(std::thread::panicking(), "{sql}: {error}");
         }

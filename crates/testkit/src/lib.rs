@@ -16,7 +16,11 @@ pub use server::{EnrolledHost, Setup, TestServer};
 
 /// Waits until `condition` holds, at most `limit`; panics with `what` when it does not.
 #[cfg(feature = "server")]
-pub async fn eventually<F: Future<Output = bool>>(what: &str, limit: std::time::Duration, mut condition: impl FnMut() -> F) {
+pub async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    limit: std::time::Duration,
+    mut condition: impl FnMut() -> F,
+) {
     let end = std::time::Instant::now() + limit;
     while !condition().await {
         assert!(std::time::Instant::now() < end, "not within {limit:?}: {what}");

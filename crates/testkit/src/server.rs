@@ -83,7 +83,14 @@ impl TestServer {
             });
         });
         let (announcement, state) = prepared.recv().expect("the server starts");
-        Self { announcement, state, database: setup.database, folder: Some(folder), stop: Some(stop), thread: Some(thread) }
+        Self {
+            announcement,
+            state,
+            database: setup.database,
+            folder: Some(folder),
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// `https://127.0.0.1:PORT`.
@@ -109,7 +116,12 @@ impl TestServer {
     /// A certificate of this server's authority for a host.
     pub fn host_certificate(&self, host: HostId) -> ClientCertificate {
         let key = rcgen::KeyPair::generate().unwrap();
-        let csr = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(&key).unwrap().pem().unwrap();
+        let csr = rcgen::CertificateParams::new(Vec::<String>::new())
+            .unwrap()
+            .serialize_request(&key)
+            .unwrap()
+            .pem()
+            .unwrap();
         (self.state.identity.issue_client_certificate(&csr, host).unwrap(), key.serialize_pem())
     }
 
@@ -117,7 +129,12 @@ impl TestServer {
     pub async fn enrol(&self, administrator: &Client, facts: HostFacts) -> EnrolledHost {
         let token = administrator.post("/api/v1/enrolment-tokens", &json!({})).await.ok();
         let key = rcgen::KeyPair::generate().unwrap();
-        let csr = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(&key).unwrap().pem().unwrap();
+        let csr = rcgen::CertificateParams::new(Vec::<String>::new())
+            .unwrap()
+            .serialize_request(&key)
+            .unwrap()
+            .pem()
+            .unwrap();
         let token = token["token"].as_str().unwrap().to_owned();
         let request = EnrolRequest { token, csr, agent_version: "0.1.0".to_owned(), facts };
         let reply = self.client().post("/agent/v1/enrol", &serde_json::to_value(&request).unwrap()).await.ok();

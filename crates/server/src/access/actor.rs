@@ -45,7 +45,12 @@ impl Actor {
 
     /// An audit entry of this actor. `action` is a stable dotted name (`host.revoke`), `object` the
     /// id or name acted on.
-    pub fn record(&self, action: &'static str, object: impl std::fmt::Display, detail: serde_json::Value) -> AuditRecord {
+    pub fn record(
+        &self,
+        action: &'static str,
+        object: impl std::fmt::Display,
+        detail: serde_json::Value,
+    ) -> AuditRecord {
         AuditRecord { actor: self.name.clone(), action, object: object.to_string(), detail }
     }
 }

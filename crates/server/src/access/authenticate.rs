@@ -15,7 +15,11 @@ const USED_STEP: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn authenticate(state: &AppState, method: &Method, headers: &HeaderMap) -> Result<Actor, OpsError> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let bearer = value.to_str().ok().and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let bearer = value
+            .to_str()
+            .ok()
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let (_, token) = bearer.ok_or_else(|| unauthenticated("the Authorization header is not `Bearer TOKEN`"))?;
         return by_token(state, token.trim()).await;
     }
@@ -33,7 +37,8 @@ async fn by_token(state: &AppState, token: &str) -> Result<Actor, OpsError> {
         return Err(gone());
     }
     let digest = secret::digest_of(token);
-    let (found, user) = state.store.read(move |connection| api_token::get(connection, &digest)).await?.ok_or_else(gone)?;
+    let (found, user) =
+        state.store.read(move |connection| api_token::get(connection, &digest)).await?.ok_or_else(gone)?;
     let now = clock::now();
     if found.expires_at <= now || user.disabled || user.password_change_required {
         return Err(gone());

@@ -48,7 +48,8 @@ impl Passwords {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, OpsError> {
-        let busy = || OpsError::Unavailable { why: "too many people sign in at once; try again in a few seconds".to_owned() };
+        let busy =
+            || OpsError::Unavailable { why: "too many people sign in at once; try again in a few seconds".to_owned() };
         let _place = self.waiting.try_acquire().map_err(|_| busy())?;
         let _turn = self.running.acquire().await.map_err(|_| busy())?;
         tokio::task::spawn_blocking(work).await.map_err(|_| busy())
@@ -80,7 +81,9 @@ fn matches_now(password: &str, hash: &str) -> bool {
 
 /// Whether a new password is good enough; says what would be.
 pub fn judge(password: &str, user: &str, shortest: usize) -> Result<(), OpsError> {
-    let wrong = |why: String| OpsError::invalid("new", why, format!("Use at least {shortest} characters; several words are best."));
+    let wrong = |why: String| {
+        OpsError::invalid("new", why, format!("Use at least {shortest} characters; several words are best."))
+    };
     let length = password.chars().count();
     if length < shortest {
         return Err(wrong(format!("the password has {length} characters, at least {shortest} are needed")));
@@ -114,7 +117,9 @@ mod tests {
 
     #[test]
     fn weak_passwords_are_told_what_is_wrong() {
-        for (password, word) in [("short", "5 characters"), ("aaaaaaaaaaaaaaaa", "repeats"), ("i-am-ada-the-first", "user name")] {
+        for (password, word) in
+            [("short", "5 characters"), ("aaaaaaaaaaaaaaaa", "repeats"), ("i-am-ada-the-first", "user name")]
+        {
             assert!(judge(password, "ada", 12).unwrap_err().to_string().contains(word), "{password}");
         }
         assert!(judge("correct horse battery", "ada", 12).is_ok());

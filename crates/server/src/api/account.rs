@@ -20,11 +20,19 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-async fn login(State(state): State<AppState>, Extension(address): Address, Body(request): Body<LoginRequest>) -> Answer<TokenCreated> {
+async fn login(
+    State(state): State<AppState>,
+    Extension(address): Address,
+    Body(request): Body<LoginRequest>,
+) -> Answer<TokenCreated> {
     Ok(Json(ops::account::login(&state, address.0, request).await?))
 }
 
-async fn password(State(state): State<AppState>, Extension(address): Address, Body(request): Body<PasswordRequest>) -> Answer<serde_json::Value> {
+async fn password(
+    State(state): State<AppState>,
+    Extension(address): Address,
+    Body(request): Body<PasswordRequest>,
+) -> Answer<serde_json::Value> {
     ops::account::change_password(&state, address.0, &request.user, &request.current, &request.new).await?;
     Ok(Json(serde_json::json!({})))
 }

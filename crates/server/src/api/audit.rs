@@ -20,8 +20,11 @@ const QUERY: &[QueryField] = &[
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/audit", Permission::AuditRead, "List audit entries, newest first", list).query(QUERY).response::<AuditList>(),
-        Endpoint::get("/audit/verify", Permission::AuditRead, "Check the whole chain of audit entries", verify).response::<AuditVerdict>(),
+        Endpoint::get("/audit", Permission::AuditRead, "List audit entries, newest first", list)
+            .query(QUERY)
+            .response::<AuditList>(),
+        Endpoint::get("/audit/verify", Permission::AuditRead, "Check the whole chain of audit entries", verify)
+            .response::<AuditVerdict>(),
     ]
 }
 
@@ -34,7 +37,11 @@ struct Filter {
     object: Option<String>,
 }
 
-async fn list(State(state): State<AppState>, Extension(actor): Extension<Actor>, Params(filter): Params<Filter>) -> Answer<AuditList> {
+async fn list(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    Params(filter): Params<Filter>,
+) -> Answer<AuditList> {
     let wanted = ops::audit::Wanted {
         after: filter.after,
         limit: filter.limit,

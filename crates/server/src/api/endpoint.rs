@@ -66,27 +66,64 @@ pub struct Endpoint {
 const BODY_LIMIT: usize = 1 << 20;
 
 impl Endpoint {
-    fn new(method: &'static str, path: &'static str, needs: Needs, summary: &'static str, handler: MethodRouter<AppState>) -> Self {
-        Self { method, path, needs, summary, request: None, response: None, query: &[], stream: false, body_limit: BODY_LIMIT, handler }
+    fn new(
+        method: &'static str,
+        path: &'static str,
+        needs: Needs,
+        summary: &'static str,
+        handler: MethodRouter<AppState>,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            needs,
+            summary,
+            request: None,
+            response: None,
+            query: &[],
+            stream: false,
+            body_limit: BODY_LIMIT,
+            handler,
+        }
     }
 
     /// A reading endpoint.
-    pub fn get<H: Handler<T, AppState>, T: 'static>(path: &'static str, needs: impl Into<Needs>, summary: &'static str, handler: H) -> Self {
+    pub fn get<H: Handler<T, AppState>, T: 'static>(
+        path: &'static str,
+        needs: impl Into<Needs>,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         Self::new("GET", path, needs.into(), summary, get(handler))
     }
 
     /// An acting or making endpoint.
-    pub fn post<H: Handler<T, AppState>, T: 'static>(path: &'static str, needs: impl Into<Needs>, summary: &'static str, handler: H) -> Self {
+    pub fn post<H: Handler<T, AppState>, T: 'static>(
+        path: &'static str,
+        needs: impl Into<Needs>,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         Self::new("POST", path, needs.into(), summary, post(handler))
     }
 
     /// A changing endpoint.
-    pub fn patch<H: Handler<T, AppState>, T: 'static>(path: &'static str, needs: impl Into<Needs>, summary: &'static str, handler: H) -> Self {
+    pub fn patch<H: Handler<T, AppState>, T: 'static>(
+        path: &'static str,
+        needs: impl Into<Needs>,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         Self::new("PATCH", path, needs.into(), summary, patch(handler))
     }
 
     /// A removing endpoint.
-    pub fn delete<H: Handler<T, AppState>, T: 'static>(path: &'static str, needs: impl Into<Needs>, summary: &'static str, handler: H) -> Self {
+    pub fn delete<H: Handler<T, AppState>, T: 'static>(
+        path: &'static str,
+        needs: impl Into<Needs>,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         Self::new("DELETE", path, needs.into(), summary, delete(handler))
     }
 

@@ -21,8 +21,7 @@ pub(crate) fn router(state: &AppState) -> Router<AppState> {
     for endpoint in endpoints() {
         router = router.route(&format!("{PREFIX}{}", endpoint.path), guarded(endpoint, state));
     }
-    router
-        .route(&format!("{PREFIX}/openapi.json"), get(document))
+    router.route(&format!("{PREFIX}/openapi.json"), get(document))
 }
 
 /// Made once: the table does not change while the server runs.
@@ -50,8 +49,13 @@ async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> 
     let path = request.uri().path().to_owned();
     let host = request.extensions().get::<PeerHost>().and_then(|peer| peer.0);
     if host.is_some() {
-        let refusal = Refusal::new(StatusCode::FORBIDDEN, kind::DENIED, "Not allowed", "the certificate of a host opens nothing in the API")
-            .advise("Hosts use /agent/v1. People sign in, without a client certificate.");
+        let refusal = Refusal::new(
+            StatusCode::FORBIDDEN,
+            kind::DENIED,
+            "Not allowed",
+            "the certificate of a host opens nothing in the API",
+        )
+        .advise("Hosts use /agent/v1. People sign in, without a client certificate.");
         return refusal.at(&path).into_response();
     }
     if let Needs::Permission(permission) = guard.needs {
@@ -77,10 +81,15 @@ pub(crate) async fn not_found(uri: Uri) -> Response {
 
 /// For paths that are there, but not with this method.
 pub(crate) async fn method_not_allowed(uri: Uri) -> Response {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, kind::METHOD, "Not with this method", "this path exists, but not with this method")
-        .advise("All paths and methods of the API stand in /api/v1/openapi.json.")
-        .at(uri.path())
-        .into_response()
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        kind::METHOD,
+        "Not with this method",
+        "this path exists, but not with this method",
+    )
+    .advise("All paths and methods of the API stand in /api/v1/openapi.json.")
+    .at(uri.path())
+    .into_response()
 }
 
 /// Where a request came from, for handlers that limit tries.

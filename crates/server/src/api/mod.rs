@@ -17,8 +17,8 @@ mod stream;
 mod token;
 mod user;
 
-pub use endpoint::{Endpoint, Needs, QueryField};
 pub use crate::extract::{Body, Params, PathParam};
+pub use endpoint::{Endpoint, Needs, QueryField};
 pub(crate) use frame::{method_not_allowed, not_found, router};
 pub use openapi::openapi_document;
 

@@ -72,7 +72,10 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator, problem: &Val
     }
     if let Some(request) = endpoint.request {
         let schema = request(generator);
-        fields.insert("requestBody".into(), json!({ "required": true, "content": { "application/json": { "schema": schema } } }));
+        fields.insert(
+            "requestBody".into(),
+            json!({ "required": true, "content": { "application/json": { "schema": schema } } }),
+        );
     }
     operation
 }
@@ -85,7 +88,8 @@ fn success(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
 
 fn parameters(endpoint: &Endpoint) -> Vec<Value> {
     let in_path = endpoint.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let in_path = in_path.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+    let in_path =
+        in_path.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
     let in_query = endpoint.query.iter().map(|field| {
         json!({ "name": field.name, "in": "query", "required": false, "description": field.summary, "schema": { "type": "string" } })
     });
@@ -94,6 +98,10 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
 
 /// `get_hosts_host` and the like: unique because method and path are.
 fn operation_id(endpoint: &Endpoint) -> String {
-    let words = endpoint.path.split('/').filter(|part| !part.is_empty()).map(|part| part.trim_matches(['{', '}']).replace('-', "_"));
+    let words = endpoint
+        .path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(|part| part.trim_matches(['{', '}']).replace('-', "_"));
     std::iter::once(endpoint.method.to_lowercase()).chain(words).collect::<Vec<_>>().join("_")
 }

@@ -15,8 +15,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     use Permission::OwnAccount;
     vec![
         Endpoint::get("/tokens", OwnAccount, "List one's own API tokens", list).query(LIST).response::<TokenList>(),
-        Endpoint::post("/tokens", OwnAccount, "Make a further API token", create).request::<TokenCreate>().response::<TokenCreated>(),
-        Endpoint::delete("/tokens/{token}", OwnAccount, "Revoke one of one's own API tokens", revoke).response::<Token>(),
+        Endpoint::post("/tokens", OwnAccount, "Make a further API token", create)
+            .request::<TokenCreate>()
+            .response::<TokenCreated>(),
+        Endpoint::delete("/tokens/{token}", OwnAccount, "Revoke one of one's own API tokens", revoke)
+            .response::<Token>(),
     ]
 }
 
@@ -26,14 +29,26 @@ struct Page {
     limit: Option<u32>,
 }
 
-async fn list(State(state): State<AppState>, Extension(actor): Extension<Actor>, Params(page): Params<Page>) -> Answer<TokenList> {
+async fn list(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    Params(page): Params<Page>,
+) -> Answer<TokenList> {
     Ok(Json(ops::token::list(&state, &actor, page.after, page.limit).await?))
 }
 
-async fn create(State(state): State<AppState>, Extension(actor): Extension<Actor>, Body(request): Body<TokenCreate>) -> Answer<TokenCreated> {
+async fn create(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    Body(request): Body<TokenCreate>,
+) -> Answer<TokenCreated> {
     Ok(Json(ops::token::create(&state, &actor, request).await?))
 }
 
-async fn revoke(State(state): State<AppState>, Extension(actor): Extension<Actor>, PathParam(token): PathParam<String>) -> Answer<Token> {
+async fn revoke(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(token): PathParam<String>,
+) -> Answer<Token> {
     Ok(Json(ops::token::revoke(&state, &actor, &token).await?))
 }

@@ -15,10 +15,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     use Permission::UserManage;
     vec![
         Endpoint::get("/users", UserManage, "List users", list).query(LIST).response::<UserList>(),
-        Endpoint::post("/users", UserManage, "Make a user with a one-time password", create).request::<UserCreate>().response::<UserCreated>(),
-        Endpoint::patch("/users/{name}", UserManage, "Change a user's role, shut out or let in, or make a new one-time password", change)
-            .request::<UserChange>()
-            .response::<UserChanged>(),
+        Endpoint::post("/users", UserManage, "Make a user with a one-time password", create)
+            .request::<UserCreate>()
+            .response::<UserCreated>(),
+        Endpoint::patch(
+            "/users/{name}",
+            UserManage,
+            "Change a user's role, shut out or let in, or make a new one-time password",
+            change,
+        )
+        .request::<UserChange>()
+        .response::<UserChanged>(),
     ]
 }
 
@@ -28,11 +35,19 @@ struct Page {
     limit: Option<u32>,
 }
 
-async fn list(State(state): State<AppState>, Extension(actor): Extension<Actor>, Params(page): Params<Page>) -> Answer<UserList> {
+async fn list(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    Params(page): Params<Page>,
+) -> Answer<UserList> {
     Ok(Json(ops::user::list(&state, &actor, page.after, page.limit).await?))
 }
 
-async fn create(State(state): State<AppState>, Extension(actor): Extension<Actor>, Body(request): Body<UserCreate>) -> Answer<UserCreated> {
+async fn create(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    Body(request): Body<UserCreate>,
+) -> Answer<UserCreated> {
     Ok(Json(ops::user::create(&state, &actor, request).await?))
 }
 

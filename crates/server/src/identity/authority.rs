@@ -3,8 +3,8 @@
 use super::{IdentityError, files};
 use fettle_domain::{HostId, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -62,12 +62,18 @@ impl Authority {
         Ok(Self { issuer, certificate, pem, not_after })
     }
 
-    pub(super) fn issue_client_certificate(&self, csr_pem: &str, host: HostId, now: Timestamp) -> Result<String, IdentityError> {
+    pub(super) fn issue_client_certificate(
+        &self,
+        csr_pem: &str,
+        host: HostId,
+        now: Timestamp,
+    ) -> Result<String, IdentityError> {
         let refused = |why: String| IdentityError::Request { why };
         if csr_pem.len() > LONGEST_REQUEST {
             return Err(refused(format!("it is longer than {LONGEST_REQUEST} bytes")));
         }
-        let mut request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(|error| refused(error.to_string()))?;
+        let mut request =
+            CertificateSigningRequestParams::from_pem(csr_pem).map_err(|error| refused(error.to_string()))?;
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&host.to_string());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -130,7 +136,8 @@ fn make(now: Timestamp) -> Result<(String, KeyPair), IdentityError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
     let mut params = CertificateParams::default();
     // A part of the key's digest in the name: certificates of two servers are told apart by issuer.
-    let mark: String = digest(&SHA256, key.public_key_raw()).as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mark: String =
+        digest(&SHA256, key.public_key_raw()).as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     params.distinguished_name = common_name(&format!("Fettle authority {mark}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];

@@ -50,7 +50,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
 /// The text of a file, or `None` when it is not there.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, IdentityError> {
     let Some(bytes) = read(path)? else { return Ok(None) };
-    String::from_utf8(bytes).map(Some).map_err(|_| IdentityError::Unreadable { path: path.to_owned(), why: "it is not text".into() })
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| IdentityError::Unreadable { path: path.to_owned(), why: "it is not text".into() })
 }
 
 /// Writes beside, syncs, renames: after a crash the old or the new content is there.
@@ -60,7 +62,8 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityErr
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(disk("remove", &scratch)(error)),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&scratch).map_err(disk("write", &scratch))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&scratch).map_err(disk("write", &scratch))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(disk("write", &scratch))?;
     fs::rename(&scratch, path).map_err(disk("write", path))?;
     let folder = path.parent().unwrap_or(Path::new("."));

@@ -62,7 +62,10 @@ impl Identity {
     pub fn renew(&self, names: &[String]) -> Result<bool, IdentityError> {
         let days_left = (self.authority.ends_at() - clock::now().unix_seconds()) / (24 * 3600);
         if days_left < 365 {
-            tracing::warn!(authority.days_left = days_left, "the certificate authority ends soon: plan a new server and enrol the hosts there");
+            tracing::warn!(
+                authority.days_left = days_left,
+                "the certificate authority ends soon: plan a new server and enrol the hosts there"
+            );
         }
         self.certificate.renew_when_due(&self.data_dir, &self.authority, names, clock::now())
     }
@@ -78,7 +81,8 @@ fn load_offer_key(data_dir: &Path) -> Result<SigningKey, IdentityError> {
     let bytes = match files::read(&path)? {
         Some(bytes) => bytes,
         None => {
-            let bytes = SigningKey::generate().map_err(|error| IdentityError::Make { what: "offer key", why: error.to_string() })?;
+            let bytes = SigningKey::generate()
+                .map_err(|error| IdentityError::Make { what: "offer key", why: error.to_string() })?;
             files::write_private(&path, &bytes)?;
             bytes
         }

@@ -41,7 +41,12 @@ impl ServerCertificate {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn load_or_create(data_dir: &Path, authority: &Authority, names: &[String], now: Timestamp) -> Result<Self, IdentityError> {
+    pub(super) fn load_or_create(
+        data_dir: &Path,
+        authority: &Authority,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<Self, IdentityError> {
         let found = match load(data_dir, authority)? {
             Some(found) => found,
             None => make(data_dir, authority, names, now)?,
@@ -92,7 +97,9 @@ fn names_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> BTre
 /// What is on disk, when it is usable with this authority. It can always be made anew, so whatever
 /// is wrong with it only means that.
 fn load(data_dir: &Path, authority: &Authority) -> Result<Option<CertifiedKey>, IdentityError> {
-    let (Some(chain), Some(key)) = (files::read(&data_dir.join("server.pem"))?, files::read(&data_dir.join("server.key"))?) else {
+    let (Some(chain), Some(key)) =
+        (files::read(&data_dir.join("server.pem"))?, files::read(&data_dir.join("server.key"))?)
+    else {
         return Ok(None);
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
@@ -103,7 +110,12 @@ fn load(data_dir: &Path, authority: &Authority) -> Result<Option<CertifiedKey>, 
     Ok((ours && certified.keys_match().is_ok()).then_some(certified))
 }
 
-fn make(data_dir: &Path, authority: &Authority, names: &[String], now: Timestamp) -> Result<CertifiedKey, IdentityError> {
+fn make(
+    data_dir: &Path,
+    authority: &Authority,
+    names: &[String],
+    now: Timestamp,
+) -> Result<CertifiedKey, IdentityError> {
     let failed = |why: String| IdentityError::Make { what: "TLS certificate", why };
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|error| failed(error.to_string()))?;
     let certificate = authority.issue_server_certificate(names, &key, now, LIFE)?;
@@ -132,7 +144,10 @@ fn pem_of(certificate: &CertificateDer<'_>) -> String {
 }
 
 /// TLS 1.2 and 1.3; client certificates of our authority, or none.
-pub(super) fn server_config(authority: &Authority, certificate: Arc<ServerCertificate>) -> Result<ServerConfig, IdentityError> {
+pub(super) fn server_config(
+    authority: &Authority,
+    certificate: Arc<ServerCertificate>,
+) -> Result<ServerConfig, IdentityError> {
     let failed = |why: String| IdentityError::Make { what: "TLS configuration", why };
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate().clone()).map_err(|error| failed(error.to_string()))?;

@@ -56,7 +56,7 @@ pub async fn fetch(
     if !last_modified.is_empty() {
         request = request.header(IF_MODIFIED_SINCE, last_modified);
     }
-    let mut answer = request.send().await.map_err(|error| format!("cannot fetch {url}: {}", chain(&error)))?;
+    let mut answer = request.send().await.map_err(|error| format!("cannot fetch {url}: {}", chain(&error.without_url())))?;
     if answer.status() == reqwest::StatusCode::NOT_MODIFIED {
         return Ok(Fetched::Unchanged);
     }
@@ -70,7 +70,7 @@ pub async fn fetch(
         return Err(format!("{url} has {} MB, more than the {} MB that are read", total.unwrap_or(0) >> 20, BODY >> 20));
     }
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| format!("{url} broke off: {}", chain(&error)))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| format!("{url} broke off: {}", chain(&error.without_url())))? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() as u64 > BODY {
             return Err(format!("{url} sends more than the {} MB that are read", BODY >> 20));

@@ -17,7 +17,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Signs a browser in: a new session with a new secret. A session the browser had before ends.
-pub async fn sign_in(state: &AppState, address: IpAddr, headers: &HeaderMap, name: &str, password: &str) -> Result<Session, OpsError> {
+pub async fn sign_in(
+    state: &AppState,
+    address: IpAddr,
+    headers: &HeaderMap,
+    name: &str,
+    password: &str,
+) -> Result<Session, OpsError> {
     let (user, tried) = prove_for_use(state, address, name, password).await?;
     let former = session::current(state, headers).await?;
     let now = clock::now();
@@ -86,7 +92,13 @@ pub async fn login(state: &AppState, address: IpAddr, request: LoginRequest) -> 
 }
 
 /// Changes one's own password, a one-time one too. All sessions and tokens of the user end.
-pub async fn change_password(state: &AppState, address: IpAddr, name: &str, current: &str, new: &str) -> Result<(), OpsError> {
+pub async fn change_password(
+    state: &AppState,
+    address: IpAddr,
+    name: &str,
+    current: &str,
+    new: &str,
+) -> Result<(), OpsError> {
     let (mut user, tried) = prove(state, address, name, current).await?;
     password::judge(new, &user.name, state.settings.sign_in.password_length)?;
     if new == current {
@@ -95,7 +107,12 @@ pub async fn change_password(state: &AppState, address: IpAddr, name: &str, curr
     user.password = state.passwords.hash(new).await?;
     user.password_change_required = false;
     let now = clock::now();
-    let entry = AuditRecord { actor: user.name.clone(), action: "user.change-password", object: user.name.clone(), detail: json!({}) };
+    let entry = AuditRecord {
+        actor: user.name.clone(),
+        action: "user.change-password",
+        object: user.name.clone(),
+        detail: json!({}),
+    };
     state
         .store
         .write(move |connection| {
@@ -151,7 +168,12 @@ async fn prove_for_use(state: &AppState, address: IpAddr, name: &str, password: 
 async fn note_refusal(state: &AppState, address: IpAddr, known: Option<&User>) -> Result<(), OpsError> {
     let object = known.map_or("an unknown user", |user| user.name.as_str()).to_owned();
     tracing::info!(user.name = %object, peer.address = %address, "sign-in refused");
-    let entry = AuditRecord { actor: "server".to_owned(), action: "session.refuse", object, detail: json!({ "from": address.to_string() }) };
+    let entry = AuditRecord {
+        actor: "server".to_owned(),
+        action: "session.refuse",
+        object,
+        detail: json!({ "from": address.to_string() }),
+    };
     state.store.write(move |connection| audit::append(connection, clock::now(), &entry)).await?;
     Ok(())
 }

@@ -26,10 +26,17 @@ pub struct Wanted {
 pub async fn list(state: &AppState, actor: &Actor, wanted: Wanted) -> Result<AuditList, OpsError> {
     actor.require(Permission::AuditRead)?;
     let before = wanted.after.map(|text| {
-        text.parse().map_err(|_| OpsError::invalid("after", format!("`{}` is no sequence number", text.chars().take(40).collect::<String>()), "the `next` of the page before"))
+        text.parse().map_err(|_| {
+            OpsError::invalid(
+                "after",
+                format!("`{}` is no sequence number", text.chars().take(40).collect::<String>()),
+                "the `next` of the page before",
+            )
+        })
     });
     let filtered = wanted.actor.is_some() || wanted.action.is_some() || wanted.object.is_some();
-    let filter = AuditFilter { before: before.transpose()?, actor: wanted.actor, action: wanted.action, object: wanted.object };
+    let filter =
+        AuditFilter { before: before.transpose()?, actor: wanted.actor, action: wanted.action, object: wanted.object };
     let limit = page_length(wanted.limit);
     let (entries, total) = state
         .store

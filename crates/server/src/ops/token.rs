@@ -22,14 +22,21 @@ const MOST: u64 = 100;
 const LONGEST_LABEL: usize = 100;
 
 /// One's own tokens, newest first.
-pub async fn list(state: &AppState, actor: &Actor, after: Option<String>, limit: Option<u32>) -> Result<TokenList, OpsError> {
+pub async fn list(
+    state: &AppState,
+    actor: &Actor,
+    after: Option<String>,
+    limit: Option<u32>,
+) -> Result<TokenList, OpsError> {
     actor.require(Permission::OwnAccount)?;
     let owner = owner(actor)?;
     let before = after.as_deref().map(parse_id).transpose()?;
     let limit = page_length(limit);
     let (tokens, total) = state
         .store
-        .read(move |connection| Ok((api_token::list(connection, owner, before, limit)?, api_token::count(connection, owner)?)))
+        .read(move |connection| {
+            Ok((api_token::list(connection, owner, before, limit)?, api_token::count(connection, owner)?))
+        })
         .await?;
     let full = tokens.len() == usize::try_from(limit).unwrap_or(usize::MAX);
     let next = tokens.last().filter(|_| full).map(|token| token.id.to_string());
@@ -77,7 +84,11 @@ pub(super) fn fresh(
 ) -> Result<((ApiToken, [u8; 32]), TokenCreated, AuditRecord), OpsError> {
     let label = label.trim();
     if label.is_empty() || label.chars().count() > LONGEST_LABEL || label.chars().any(char::is_control) {
-        return Err(OpsError::invalid("label", "it is empty, too long or not plain text", format!("1 to {LONGEST_LABEL} characters")));
+        return Err(OpsError::invalid(
+            "label",
+            "it is empty, too long or not plain text",
+            format!("1 to {LONGEST_LABEL} characters"),
+        ));
     }
     if !(1..=LONGEST_HOURS).contains(&hours) {
         return Err(OpsError::invalid("hours", format!("{hours} is out of bounds"), format!("1 to {LONGEST_HOURS}")));
@@ -107,7 +118,9 @@ pub(super) fn fresh(
 pub(super) fn keep(connection: &mut Connection, (token, digest): &(ApiToken, [u8; 32])) -> fettle_store::Result<()> {
     api_token::delete_ended(connection, token.created_at)?;
     if api_token::count(connection, token.user)? >= MOST {
-        return Err(fettle_store::StoreError::conflict(format!("the list of API tokens (a user may have {MOST}; revoke one first), which")));
+        return Err(fettle_store::StoreError::conflict(format!(
+            "the list of API tokens (a user may have {MOST}; revoke one first), which"
+        )));
     }
     api_token::create(connection, token, digest)
 }
@@ -126,17 +139,25 @@ fn scopes_of(actor: &Actor, names: Option<Vec<String>>) -> Result<Option<BTreeSe
         scopes.insert(permission);
     }
     if scopes.is_empty() {
-        return Err(OpsError::invalid("scopes", "the list is empty: such a token could do nothing", "name at least one permission"));
+        return Err(OpsError::invalid(
+            "scopes",
+            "the list is empty: such a token could do nothing",
+            "name at least one permission",
+        ));
     }
     Ok(Some(scopes))
 }
 
 fn owner(actor: &Actor) -> Result<UserId, OpsError> {
-    actor.user.ok_or_else(|| OpsError::Forbidden { why: "the server itself has no tokens".into(), advice: String::new() })
+    actor
+        .user
+        .ok_or_else(|| OpsError::Forbidden { why: "the server itself has no tokens".into(), advice: String::new() })
 }
 
 fn parse_id(text: &str) -> Result<ApiTokenId, OpsError> {
-    text.parse().map_err(|error: fettle_domain::InvalidId| OpsError::invalid("token", error, "an id as `fettle token list` prints it"))
+    text.parse().map_err(|error: fettle_domain::InvalidId| {
+        OpsError::invalid("token", error, "an id as `fettle token list` prints it")
+    })
 }
 
 fn shown(token: &ApiToken) -> Token {

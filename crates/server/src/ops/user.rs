@@ -5,14 +5,19 @@ use super::{OpsError, page_length};
 use crate::access::{Actor, secret, session};
 use crate::{AppState, clock};
 use fettle_domain::access::{Permission, Role};
+use fettle_store::StoreError;
 use fettle_store::systems::audit;
 use fettle_store::systems::user::{self, User};
-use fettle_store::StoreError;
 use fettle_wire::api::account::{User as Shown, UserChange, UserChanged, UserCreate, UserCreated, UserList};
 use serde_json::json;
 
 /// Users by name.
-pub async fn list(state: &AppState, actor: &Actor, after: Option<String>, limit: Option<u32>) -> Result<UserList, OpsError> {
+pub async fn list(
+    state: &AppState,
+    actor: &Actor,
+    after: Option<String>,
+    limit: Option<u32>,
+) -> Result<UserList, OpsError> {
     actor.require(Permission::UserManage)?;
     let limit = page_length(limit);
     let (users, total) = state
@@ -63,7 +68,11 @@ pub async fn change(state: &AppState, actor: &Actor, name: &str, request: UserCh
     actor.require(Permission::UserManage)?;
     let role = request.role.as_deref().map(valid_role).transpose()?;
     if role.is_none() && request.disabled.is_none() && !request.reset_password {
-        return Err(OpsError::invalid("role", "nothing is to be changed", "give `role`, `disabled` or `reset_password`"));
+        return Err(OpsError::invalid(
+            "role",
+            "nothing is to be changed",
+            "give `role`, `disabled` or `reset_password`",
+        ));
     }
     let one_time_password = if request.reset_password { Some(secret::one_time_password()?) } else { None };
     let password = match &one_time_password {
@@ -71,12 +80,14 @@ pub async fn change(state: &AppState, actor: &Actor, name: &str, request: UserCh
         None => None,
     };
     let name = normal(name);
-    let detail = json!({ "role": request.role, "disabled": request.disabled, "reset_password": request.reset_password });
+    let detail =
+        json!({ "role": request.role, "disabled": request.disabled, "reset_password": request.reset_password });
     let entry = actor.record("user.change", &name, detail);
     let changed = state
         .store
         .write(move |connection| {
-            let mut account = user::get(connection, &name)?.ok_or_else(|| StoreError::not_found(format!("user {name}")))?;
+            let mut account =
+                user::get(connection, &name)?.ok_or_else(|| StoreError::not_found(format!("user {name}")))?;
             let was_administrator = account.role == Role::Administrator && !account.disabled;
             account.role = role.unwrap_or(account.role);
             account.disabled = request.disabled.unwrap_or(account.disabled);
@@ -86,7 +97,9 @@ pub async fn change(state: &AppState, actor: &Actor, name: &str, request: UserCh
             }
             let stays = account.role == Role::Administrator && !account.disabled;
             if was_administrator && !stays && user::count_administrators(connection)? <= 1 {
-                return Ok(Err(OpsError::conflict(format!("{name} is the last administrator: make another one first"))));
+                return Ok(Err(OpsError::conflict(format!(
+                    "{name} is the last administrator: make another one first"
+                ))));
             }
             user::update(connection, &account)?;
             if request.reset_password || account.disabled {
@@ -108,14 +121,15 @@ fn valid_name(name: &str) -> Result<String, OpsError> {
     let name = normal(name);
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-    // `server` acts in the audit log.
-    if first && name.len() <= 64 && name.bytes().all(plain) && name != "server" {
+    // `server` acts in the audit log, `local` is who owns the data directory.
+    let reserved = name == "server" || name == crate::LOCAL_OPERATOR;
+    if first && name.len() <= 64 && name.bytes().all(plain) && !reserved {
         return Ok(name);
     }
     Err(OpsError::invalid(
         "name",
         "it is not usable as a user name",
-        "Begin with a letter; then letters, digits, `.`, `_`, `-`; up to 64; not `server`.",
+        "Begin with a letter; then letters, digits, `.`, `_`, `-`; up to 64; not `server` or `local`.",
     ))
 }
 

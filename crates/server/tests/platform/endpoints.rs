@@ -69,7 +69,10 @@ async fn every_endpoint_lets_in_whom_its_permission_says_and_nobody_else() {
     let administrator = server.administrator().await;
 
     walk("nobody", &server.client(), |endpoint| permission(endpoint).map(|_| (401, "unauthenticated"))).await;
-    walk("a token of nobody", &server.client().bearer("fettle_AAAA"), |endpoint| permission(endpoint).map(|_| (401, "unauthenticated"))).await;
+    walk("a token of nobody", &server.client().bearer("fettle_AAAA"), |endpoint| {
+        permission(endpoint).map(|_| (401, "unauthenticated"))
+    })
+    .await;
     let basic = server.client().with("authorization", "Basic YWRtaW46YWRtaW4=");
     walk("basic", &basic, |endpoint| permission(endpoint).map(|_| (401, "unauthenticated"))).await;
     let host = server.host_client(clock::fresh());
@@ -114,10 +117,13 @@ async fn a_session_changes_nothing_without_the_proof_that_our_page_asks() {
     let session = ops::account::sign_in(&server.state, address, &HeaderMap::new(), "admin", PASSWORD).await.unwrap();
     let cookie = session.cookie().unwrap();
     let browser = || server.client().with("cookie", cookie.to_str().unwrap().split(';').next().unwrap());
-    let forged = |endpoint: &Endpoint| (endpoint.method != "GET" && permission(endpoint).is_some()).then_some((403, "cross-site"));
+    let forged = |endpoint: &Endpoint| {
+        (endpoint.method != "GET" && permission(endpoint).is_some()).then_some((403, "cross-site"))
+    };
     walk("a page of another site", &browser().with("sec-fetch-site", "cross-site"), forged).await;
     walk("a page without the token", &browser(), forged).await;
-    walk("our page", &browser().with("x-fettle-csrf", &session.csrf_token()).with("origin", &server.url()), |_| None).await;
+    walk("our page", &browser().with("x-fettle-csrf", &session.csrf_token()).with("origin", &server.url()), |_| None)
+        .await;
 }
 
 #[tokio::test]
@@ -135,9 +141,11 @@ async fn what_is_not_there_or_malformed_is_a_problem_too() {
     expect(administrator.get("/agent/v1/nothing").await, 404, "not-found");
     expect(administrator.delete("/api/v1/users").await, 405, "method-not-allowed");
     expect(administrator.send("POST", "/api/v1/users", "text/plain", "x").await.unwrap(), 415, "media-type");
-    let wrong = expect(administrator.post("/api/v1/users", &json!({ "name": "x", "role": ["viewer"] })).await, 400, "invalid");
+    let wrong =
+        expect(administrator.post("/api/v1/users", &json!({ "name": "x", "role": ["viewer"] })).await, 400, "invalid");
     assert_eq!((wrong.json["field"].as_str(), wrong.json["line"].as_u64()), (Some("role"), Some(1)));
-    let wrong = expect(administrator.post("/api/v1/users", &json!({ "name": "x", "role": "king" })).await, 422, "invalid");
+    let wrong =
+        expect(administrator.post("/api/v1/users", &json!({ "name": "x", "role": "king" })).await, 422, "invalid");
     assert_eq!(wrong.json["advice"], "administrator, operator, approver, viewer");
     expect(administrator.get("/api/v1/audit?limit=many").await, 400, "invalid");
     // Many times, and far longer than the limit: the answer must not be lost in a reset.

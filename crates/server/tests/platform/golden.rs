@@ -27,7 +27,8 @@ fn the_document_has_no_loose_ends() {
         assert_eq!(operation["requestBody"].is_object(), endpoint.request.is_some(), "{name}");
         assert!(endpoint.response.is_some() || endpoint.method != "GET", "{name} answers with something");
         assert!(!endpoint.summary.is_empty() && !endpoint.summary.ends_with('.'), "{name}: {}", endpoint.summary);
-        let declared = operation["parameters"].as_array().unwrap().iter().filter(|parameter| parameter["in"] == "path").count();
+        let declared =
+            operation["parameters"].as_array().unwrap().iter().filter(|parameter| parameter["in"] == "path").count();
         assert_eq!(declared, endpoint.path.matches('{').count(), "{name}");
     }
     let mut references = BTreeSet::new();

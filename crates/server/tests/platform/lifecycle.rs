@@ -113,14 +113,18 @@ async fn a_port_in_use_and_a_newer_database_are_told() {
         feeds: Vec::new(),
     };
     let folder = tempfile::tempdir().unwrap();
-    let error = fettle_server::prepare(options(&folder.path().join("data"), server.announcement.listen)).await.err().expect("refused");
+    let error = fettle_server::prepare(options(&folder.path().join("data"), server.announcement.listen))
+        .await
+        .err()
+        .expect("refused");
     assert!(error.to_string().contains("choose one with --listen"), "{error}");
 
     let insert = "INSERT INTO schema_version (version, name) VALUES (999, 'x')";
     server.state.store.write(move |connection| connection.execute(insert, &[])).await.unwrap();
     let data_dir = server.data_dir();
     let setup = server.stop();
-    let error = fettle_server::prepare(options(&data_dir, "127.0.0.1:0".parse().unwrap())).await.err().expect("refused");
+    let error =
+        fettle_server::prepare(options(&data_dir, "127.0.0.1:0".parse().unwrap())).await.err().expect("refused");
     assert!(matches!(error, ServerError::Store(StoreError::NewerSchema { found: 999, .. })), "{error}");
     drop(setup);
 }
@@ -159,7 +163,10 @@ async fn waiting_agents_are_let_go_at_the_end() {
     let host = server.enrol(&administrator, Default::default()).await;
     let waiting = tokio::spawn(async move { host.client.get("/agent/v1/work?after=0&wait=50").await });
     let state = server.state.clone();
-    fettle_testkit::eventually("the agent waits", Duration::from_secs(10), || async { state.nudges.work.waiting() == 1 }).await;
+    fettle_testkit::eventually("the agent waits", Duration::from_secs(10), || async {
+        state.nudges.work.waiting() == 1
+    })
+    .await;
     drop(state);
     let started = Instant::now();
     tokio::task::spawn_blocking(move || server.stop()).await.unwrap();
@@ -172,14 +179,29 @@ async fn a_full_disk_is_told_and_reading_goes_on() {
     let server = TestServer::start();
     let administrator = server.administrator().await;
     let bound = |pages: &'static str| async {
-        let count = server.state.store.read(|connection| connection.query_one("PRAGMA page_count", &[])).await.unwrap().unwrap().int(0).unwrap();
+        let count = server
+            .state
+            .store
+            .read(|connection| connection.query_one("PRAGMA page_count", &[]))
+            .await
+            .unwrap()
+            .unwrap()
+            .int(0)
+            .unwrap();
         let text = pages.replace("NOW", &count.to_string());
-        server.state.store.write(move |connection| connection.query(&format!("PRAGMA max_page_count = {text}"), &[])).await.unwrap();
+        server
+            .state
+            .store
+            .write(move |connection| connection.query(&format!("PRAGMA max_page_count = {text}"), &[]))
+            .await
+            .unwrap();
     };
     bound("NOW").await;
     let mut refused = None;
     for number in 0..200 {
-        let reply = administrator.post("/api/v1/tokens", &json!({ "label": format!("{number} {}", "x".repeat(90)), "hours": 1 })).await;
+        let reply = administrator
+            .post("/api/v1/tokens", &json!({ "label": format!("{number} {}", "x".repeat(90)), "hours": 1 }))
+            .await;
         if reply.status != 200 {
             refused = Some(reply);
             break;
@@ -201,7 +223,13 @@ async fn settings_that_cannot_be_used_are_told_before_anything_is_made() {
     let mut settings = Settings::default();
     settings.sign_in.session_hours = 0;
     let data_dir = folder.path().join("data");
-    let options = ServerOptions { data_dir: data_dir.clone(), listen: "127.0.0.1:0".parse().unwrap(), database_url: None, settings, feeds: Vec::new() };
+    let options = ServerOptions {
+        data_dir: data_dir.clone(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        database_url: None,
+        settings,
+        feeds: Vec::new(),
+    };
     let error = fettle_server::prepare(options).await.err().expect("refused");
     assert_eq!(error.to_string(), "`sign-in.session-hours` is 0: use 1 to 8784");
     assert!(!data_dir.exists());

@@ -50,7 +50,9 @@ async fn guessing_is_slow_for_an_account_and_for_an_address() {
     }
     let reply = client.post("/api/v1/login", &login("vera", PASSWORD)).await;
     assert_eq!((reply.status, reply.problem()), (429, "too-many"), "the right one must wait too: {reply:?}");
-    assert!(reply.json["retry_after"].as_u64().unwrap() > 800 && reply.header("retry-after").parse::<u64>().unwrap() > 800);
+    assert!(
+        reply.json["retry_after"].as_u64().unwrap() > 800 && reply.header("retry-after").parse::<u64>().unwrap() > 800
+    );
     // Others are not held up, until the address has guessed too much. A right one does not count.
     server.login("admin").await;
     for number in 0..5 {
@@ -61,7 +63,8 @@ async fn guessing_is_slow_for_an_account_and_for_an_address() {
     administrator.get("/api/v1/whoami").await.ok();
     // Unknown names are not written down: people type passwords there.
     let entries = administrator.get("/api/v1/audit?action=session.refuse").await.ok();
-    let objects: Vec<&str> = entries["items"].as_array().unwrap().iter().map(|entry| entry["object"].as_str().unwrap()).collect();
+    let objects: Vec<&str> =
+        entries["items"].as_array().unwrap().iter().map(|entry| entry["object"].as_str().unwrap()).collect();
     assert_eq!(objects.iter().filter(|object| **object == "vera").count(), 3);
     assert_eq!(objects.iter().filter(|object| **object == "an unknown user").count(), 5);
     assert!(!entries.to_string().contains("nobody-"));
@@ -75,7 +78,9 @@ async fn many_guesses_at_once_gain_nothing() {
     let guesses: Vec<_> = (0..20)
         .map(|number| {
             let client = server.client();
-            tokio::spawn(async move { client.post("/api/v1/login", &login("vera", &format!("guess {number}"))).await.status })
+            tokio::spawn(async move {
+                client.post("/api/v1/login", &login("vera", &format!("guess {number}"))).await.status
+            })
         })
         .collect();
     let mut tried = 0;
@@ -111,7 +116,10 @@ async fn a_role_or_a_shutting_out_takes_effect_with_the_next_request() {
     let reset = admin.json("PATCH", "/api/v1/users/vera", &json!({ "reset_password": true })).await.ok();
     assert_eq!(vera.get("/api/v1/whoami").await.status, 401);
     let one_time = reset["one_time_password"].as_str().unwrap();
-    assert_eq!(server.client().post("/api/v1/login", &login("vera", one_time)).await.problem(), "password-change-required");
+    assert_eq!(
+        server.client().post("/api/v1/login", &login("vera", one_time)).await.problem(),
+        "password-change-required"
+    );
     assert_eq!(admin.json("PATCH", "/api/v1/users/nobody", &json!({ "disabled": true })).await.status, 404);
     assert_eq!(admin.json("PATCH", "/api/v1/users/vera", &json!({})).await.status, 422);
     assert_eq!(admin.post("/api/v1/users", &json!({ "name": "vera", "role": "viewer" })).await.status, 409);
@@ -137,7 +145,13 @@ async fn tokens_end_when_revoked_or_expired() {
     let past = "UPDATE api_token SET expires_at = 1 WHERE label = 'short'";
     server.state.store.write(move |connection| connection.execute(past, &[])).await.unwrap();
     assert_eq!(client.get("/api/v1/whoami").await.status, 401);
-    for wrong in [json!({ "label": "x", "hours": 0 }), json!({ "label": "x", "hours": 9000 }), json!({ "label": " ", "hours": 1 }), json!({ "label": "x", "hours": 1, "scopes": [] }), json!({ "label": "x", "hours": 1, "scopes": ["root"] })] {
+    for wrong in [
+        json!({ "label": "x", "hours": 0 }),
+        json!({ "label": "x", "hours": 9000 }),
+        json!({ "label": " ", "hours": 1 }),
+        json!({ "label": "x", "hours": 1, "scopes": [] }),
+        json!({ "label": "x", "hours": 1, "scopes": ["root"] }),
+    ] {
         assert_eq!(administrator.post("/api/v1/tokens", &wrong).await.status, 422, "{wrong}");
     }
     let listed = administrator.get("/api/v1/tokens?limit=1").await.ok();
@@ -147,7 +161,11 @@ async fn tokens_end_when_revoked_or_expired() {
 
 const HERE: &str = "192.0.2.1";
 
-async fn sign_in(state: &AppState, headers: &HeaderMap, password: &str) -> Result<fettle_server::access::session::Session, OpsError> {
+async fn sign_in(
+    state: &AppState,
+    headers: &HeaderMap,
+    password: &str,
+) -> Result<fettle_server::access::session::Session, OpsError> {
     ops::account::sign_in(state, HERE.parse::<IpAddr>().unwrap(), headers, "admin", password).await
 }
 
@@ -257,7 +275,13 @@ async fn every_act_stands_in_the_audit_log_and_no_secret_does() {
             ]
         );
         let text = log.to_string();
-        assert!(!text.contains(PASSWORD) && !text.contains(&one_time) && !text.contains("argon2") && !text.contains("fettle_"), "{text}");
+        assert!(
+            !text.contains(PASSWORD)
+                && !text.contains(&one_time)
+                && !text.contains("argon2")
+                && !text.contains("fettle_"),
+            "{text}"
+        );
         let page = administrator.get("/api/v1/audit?limit=2&action=user.").await.ok();
         let next = page["next"].as_str().unwrap();
         let page = administrator.get(&format!("/api/v1/audit?limit=9&action=user.&after={next}")).await.ok();
@@ -279,8 +303,15 @@ async fn a_lost_password_is_reset_on_the_servers_machine() {
     let server = TestServer::start();
     let administrator = server.administrator().await;
     let data_dir = server.data_dir();
-    let one_time = tokio::task::spawn_blocking(move || fettle_server::reset_password(&data_dir, None, "admin")).await.unwrap().unwrap();
+    let one_time = tokio::task::spawn_blocking(move || fettle_server::reset_password(&data_dir, None, "admin"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(administrator.get("/api/v1/whoami").await.status, 401);
     let reply = server.client().post("/api/v1/login", &login("admin", &one_time)).await;
     assert_eq!(reply.problem(), "password-change-required");
+    let nowhere = tempfile::tempdir().unwrap();
+    let error = fettle_server::reset_password(nowhere.path(), None, "admin").unwrap_err();
+    assert!(error.to_string().contains("no server was set up there"), "{error}");
+    assert_eq!(std::fs::read_dir(nowhere.path()).unwrap().count(), 0);
 }

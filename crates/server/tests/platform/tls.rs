@@ -29,7 +29,8 @@ async fn a_certificate_of_another_authority_is_refused_with_an_alert() {
     // Many times: the alert must not be lost in a reset of the connection.
     for _ in 0..20 {
         let client = Client::new(&server.url(), tls(authority, Some(&stranger)));
-        let error = client.send("POST", "/agent/v1/check-in", "application/json", "x".repeat(100_000)).await.unwrap_err();
+        let error =
+            client.send("POST", "/agent/v1/check-in", "application/json", "x".repeat(100_000)).await.unwrap_err();
         let text = chain(&error);
         assert!(text.contains("AlertReceived(UnknownCA)") || text.contains("AlertReceived(DecryptError)"), "{text}");
     }
@@ -56,7 +57,12 @@ fn the_chain_shows_the_authority_so_that_it_can_be_pinned() {
         let config = tls(server.state.identity.authority_pem(), None);
         drop(config);
         use rustls::pki_types::pem::PemObject as _;
-        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(server.state.identity.authority_pem().as_bytes()).unwrap()).unwrap();
+        roots
+            .add(
+                rustls::pki_types::CertificateDer::from_pem_slice(server.state.identity.authority_pem().as_bytes())
+                    .unwrap(),
+            )
+            .unwrap();
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[version])
             .unwrap()

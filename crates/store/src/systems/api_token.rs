@@ -73,14 +73,20 @@ pub fn create(connection: &mut Connection, token: &ApiToken, secret_digest: &[u8
 
 /// The token of a secret, and its user as it is now. Whether it has expired is the caller's to say.
 pub fn get(connection: &mut Connection, secret_digest: &[u8; 32]) -> Result<Option<(ApiToken, User)>> {
-    let row = connection.query_one(&format!("{SELECT} WHERE secret_digest = ?1"), &[secret_digest.as_slice().into()])?;
+    let row =
+        connection.query_one(&format!("{SELECT} WHERE secret_digest = ?1"), &[secret_digest.as_slice().into()])?;
     let Some(row) = row else { return Ok(None) };
     let token = token(&row)?;
     Ok(user::get_by_id(connection, token.user)?.map(|user| (token, user)))
 }
 
 /// A user's tokens, newest first, older than `before`.
-pub fn list(connection: &mut Connection, user: UserId, before: Option<ApiTokenId>, limit: u32) -> Result<Vec<ApiToken>> {
+pub fn list(
+    connection: &mut Connection,
+    user: UserId,
+    before: Option<ApiTokenId>,
+    limit: u32,
+) -> Result<Vec<ApiToken>> {
     let before = before.unwrap_or_else(|| ApiTokenId::from_bytes([0xff; 16]));
     let sql = format!("{SELECT} WHERE user_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3");
     connection.query(&sql, &[user.into(), before.into(), limit.into()])?.iter().map(token).collect()

@@ -170,7 +170,8 @@ pub fn verify_part(connection: &mut Connection, verdict: &mut AuditVerdict) -> R
         return Ok(false);
     }
     if verdict.checked < last {
-        verdict.broken = Some((verdict.checked + 1, format!("it is missing: the head of the log names {last} entries")));
+        verdict.broken =
+            Some((verdict.checked + 1, format!("it is missing: the head of the log names {last} entries")));
     }
     Ok(true)
 }

@@ -33,7 +33,10 @@ pub fn forget(connection: &mut Connection, subject: &str) -> Result<()> {
 
 /// Takes one try back: it was right.
 pub fn take_back(connection: &mut Connection, subject: &str) -> Result<()> {
-    connection.execute("UPDATE login_attempt SET failures = failures - 1 WHERE subject = ?1 AND failures > 0", &[subject.into()])?;
+    connection.execute(
+        "UPDATE login_attempt SET failures = failures - 1 WHERE subject = ?1 AND failures > 0",
+        &[subject.into()],
+    )?;
     Ok(())
 }
 

@@ -89,7 +89,8 @@ pub fn count(connection: &mut Connection) -> Result<u64> {
 
 /// How many administrators may sign in.
 pub fn count_administrators(connection: &mut Connection) -> Result<u64> {
-    let row = connection.query_one("SELECT COUNT(*) FROM user_account WHERE role = 'administrator' AND disabled = 0", &[])?;
+    let row =
+        connection.query_one("SELECT COUNT(*) FROM user_account WHERE role = 'administrator' AND disabled = 0", &[])?;
     row.map_or(Ok(0), |row| row.int(0)).map(|count| u64::try_from(count).unwrap_or(0))
 }
 

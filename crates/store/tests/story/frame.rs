@@ -22,7 +22,9 @@ fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
     for database in TestDatabase::all() {
         let store = database.open();
         store
-            .write_blocking(|c| c.execute("INSERT INTO schema_version (version, name) VALUES (999, 'from the future')", &[]))
+            .write_blocking(|c| {
+                c.execute("INSERT INTO schema_version (version, name) VALUES (999, 'from the future')", &[])
+            })
             .unwrap();
         drop(store);
         let error = Store::open(&database.url).err().expect("refused");
@@ -61,7 +63,10 @@ fn many_servers_may_open_one_database_at_once() {
 }
 
 /// Holds the writer until all jobs are queued, so that they become one group.
-fn one_group(store: &Store, jobs: Vec<Box<dyn FnOnce(&mut Connection) -> fettle_store::Result<()> + Send>>) -> Vec<Result<(), StoreError>> {
+fn one_group(
+    store: &Store,
+    jobs: Vec<Box<dyn FnOnce(&mut Connection) -> fettle_store::Result<()> + Send>>,
+) -> Vec<Result<(), StoreError>> {
     let (release, held) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let (entered, inside) = mpsc::channel();
@@ -172,7 +177,8 @@ fn a_full_disk_refuses_the_write_and_loses_nothing() {
     assert!(error.to_string().contains("free space"), "{error}");
     assert_eq!(names(&store), ["before"]);
     // In a group the small ones either hold or say that the disk is full; none is silently lost.
-    let answers = one_group(&store, vec![Box::new(|c| put(c, "small")), Box::new(big("a")), Box::new(|c| put(c, "tiny"))]);
+    let answers =
+        one_group(&store, vec![Box::new(|c| put(c, "small")), Box::new(big("a")), Box::new(|c| put(c, "tiny"))]);
     let kept = names(&store);
     assert_eq!(answers[1], Err(StoreError::Full));
     for (answer, name) in [(&answers[0], "small"), (&answers[2], "tiny")] {
@@ -184,7 +190,10 @@ fn a_full_disk_refuses_the_write_and_loses_nothing() {
     // Space again: the writer goes on without a restart.
     store.write_blocking(|c| c.query("PRAGMA max_page_count = 1000000", &[]).map(|_| ())).unwrap();
     store.write_blocking(big("now")).unwrap();
-    assert_eq!(store.read_blocking(|c| c.query_one("PRAGMA integrity_check", &[])).unwrap().unwrap().text(0).unwrap(), "ok");
+    assert_eq!(
+        store.read_blocking(|c| c.query_one("PRAGMA integrity_check", &[])).unwrap().unwrap().text(0).unwrap(),
+        "ok"
+    );
 }
 
 #[test]

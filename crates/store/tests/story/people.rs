@@ -4,9 +4,9 @@ use fettle_domain::access::{Permission, Role};
 use fettle_domain::{ApiTokenId, SessionId, Timestamp, UserId};
 use fettle_store::systems::api_token::{self, ApiToken};
 use fettle_store::systems::audit::{self, AuditFilter, AuditRecord, AuditVerdict};
+use fettle_store::systems::login_attempt;
 use fettle_store::systems::session::{self, Session};
 use fettle_store::systems::user::{self, User};
-use fettle_store::systems::login_attempt;
 use fettle_store::{Store, StoreError};
 use fettle_testkit::{TestDatabase, on_both};
 use serde_json::json;
@@ -52,7 +52,10 @@ fn users_are_made_changed_and_counted() {
         store.write_blocking(move |c| user::signed_in(c, ada.id, at(5))).unwrap();
 
         let found = store.read_blocking(move |c| user::get_by_id(c, ada.id)).unwrap().unwrap();
-        assert_eq!((found.role, found.disabled, found.last_sign_in, found.generation), (Role::Operator, true, Some(at(5)), 2));
+        assert_eq!(
+            (found.role, found.disabled, found.last_sign_in, found.generation),
+            (Role::Operator, true, Some(at(5)), 2)
+        );
         assert_eq!(store.read_blocking(user::count_administrators).unwrap(), 0);
         assert_eq!(store.read_blocking(user::count).unwrap(), 2);
         let names = |after: Option<&'static str>, limit| {
@@ -118,8 +121,14 @@ fn tokens_keep_their_scopes_and_belong_to_one_user() {
             })
             .unwrap();
         assert_eq!(store.read_blocking(|c| api_token::get(c, &[1; 32])).unwrap().unwrap().0, one);
-        assert_eq!(store.read_blocking(move |c| api_token::list(c, ada, None, 10)).unwrap(), [two.clone(), one.clone()]);
-        assert_eq!(store.read_blocking(move |c| api_token::list(c, ada, Some(two.id), 10)).unwrap(), [one.clone()]);
+        assert_eq!(
+            store.read_blocking(move |c| api_token::list(c, ada, None, 10)).unwrap(),
+            [two.clone(), one.clone()]
+        );
+        assert_eq!(
+            store.read_blocking(move |c| api_token::list(c, ada, Some(two.id), 10)).unwrap(),
+            std::slice::from_ref(&one)
+        );
         let id = one.id;
         let error = store.write_blocking(move |c| api_token::delete(c, bob, id)).unwrap_err();
         assert_eq!(error, StoreError::not_found(id), "nobody revokes another's");
@@ -132,7 +141,9 @@ fn tokens_keep_their_scopes_and_belong_to_one_user() {
 #[test]
 fn wrong_passwords_are_counted_within_a_window() {
     on_both(|store| {
-        let count = |now: i64| store.write_blocking(move |c| login_attempt::count(c, "account ada", at(now), at(now + 60))).unwrap();
+        let count = |now: i64| {
+            store.write_blocking(move |c| login_attempt::count(c, "account ada", at(now), at(now + 60))).unwrap()
+        };
         assert_eq!((count(0), count(1), count(59)), (1, 2, 3));
         assert_eq!(store.read_blocking(|c| login_attempt::get(c, "account ada", at(59))).unwrap(), (3, at(60)));
         store.write_blocking(|c| login_attempt::take_back(c, "account ada")).unwrap();
@@ -178,7 +189,8 @@ fn the_audit_log_is_a_chain_without_gaps() {
         }
         // An act that fails leaves neither an entry nor a gap.
         let failed = store.write_blocking(|c| {
-            let record = AuditRecord { actor: "ada".into(), action: "host.revoke", object: "x".into(), detail: json!({}) };
+            let record =
+                AuditRecord { actor: "ada".into(), action: "host.revoke", object: "x".into(), detail: json!({}) };
             audit::append(c, at(10), &record)?;
             Err::<(), _>(StoreError::not_found("host x"))
         });
@@ -194,8 +206,15 @@ fn the_audit_log_is_a_chain_without_gaps() {
         let all = AuditFilter::default();
         assert_eq!(found(all.clone(), 3), [10, 9, 8]);
         assert_eq!(found(AuditFilter { before: Some(8), ..all.clone() }, 2), [7, 6]);
-        assert_eq!(found(AuditFilter { action: Some("host.".into()), ..all.clone() }, 9), [9, 6, 3], "a prefix ends at its dot");
-        assert_eq!(found(AuditFilter { actor: Some("ada".into()), action: Some("host.revoke".into()), ..all.clone() }, 9), [6]);
+        assert_eq!(
+            found(AuditFilter { action: Some("host.".into()), ..all.clone() }, 9),
+            [9, 6, 3],
+            "a prefix ends at its dot"
+        );
+        assert_eq!(
+            found(AuditFilter { actor: Some("ada".into()), action: Some("host.revoke".into()), ..all.clone() }, 9),
+            [6]
+        );
         assert_eq!(found(AuditFilter { object: Some("host_1\u{fffd}".into()), ..all }, 9), [5]);
         assert_eq!(store.read_blocking(audit::count).unwrap(), 10);
     });
@@ -231,7 +250,12 @@ fn a_chain_longer_than_one_part_is_walked_to_its_end() {
         store
             .write_blocking(|c| {
                 for number in 1..=4_100 {
-                    let record = AuditRecord { actor: "ada".into(), action: "a.b", object: String::new(), detail: json!(number) };
+                    let record = AuditRecord {
+                        actor: "ada".into(),
+                        action: "a.b",
+                        object: String::new(),
+                        detail: json!(number),
+                    };
                     audit::append(c, at(number), &record)?;
                 }
                 Ok(())
@@ -251,8 +275,12 @@ fn many_servers_append_to_one_chain() {
             for (number, store) in stores.iter().enumerate() {
                 scope.spawn(move || {
                     for _ in 0..30 {
-                        let record =
-                            AuditRecord { actor: format!("server {number}"), action: "a.b", object: String::new(), detail: json!({}) };
+                        let record = AuditRecord {
+                            actor: format!("server {number}"),
+                            action: "a.b",
+                            object: String::new(),
+                            detail: json!({}),
+                        };
                         store.write_blocking(move |c| audit::append(c, at(1), &record)).unwrap();
                     }
                 });
