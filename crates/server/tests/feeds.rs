@@ -1,6 +1,8 @@
 //! Loading feeds from a publisher over HTTP: conditional requests, packed documents, and every way in
 //! which a publisher can misbehave.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use fettle_testkit::{Client, Setup, TestServer, eventually};
 use serde_json::{Value, json};
 use std::collections::HashMap;

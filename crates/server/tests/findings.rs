@@ -1,6 +1,8 @@
 //! From a feed's document and a host's inventory to a finding, its proof and its return, through the
 //! real server: publishers' sample documents, check-ins over mutual TLS, the REST API.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use fettle_content::sha256_hex;
 use fettle_domain::HostId;
 use fettle_domain::host::{Kernel, OsRelease};

@@ -1,6 +1,8 @@
 //! Golden transcripts: the sample feeds matched against a Debian 12 with its last point release and no
 //! security updates since (the versions that the sample itself names for the suite `bookworm`).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use fettle_domain::finding::{Verdict, VerdictState};
 use fettle_domain::host::Kernel;
 use fettle_domain::package::{Ecosystem, InstallState, InstalledPackage, PackageVersion};

@@ -1,6 +1,8 @@
 //! The built-in feeds on real documents: the samples of the project always, the bigger collection
 //! beside the checkout where it is.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use fettle_domain::advisory::Statement;
 use fettle_plugin::{Document, FeedContent};
 use fettle_vendors::feeds;
@@ -92,6 +94,54 @@ fn the_whole_collection_beside_the_checkout_harms_nothing() {
         assert!(owners(document).len() <= 1, "{name}: {:?}", owners(document));
         for feed in feeds() {
             let _ = feed.read(document);
+        }
+    }
+}
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TRACKER: &str = r#"{"app":{"CVE-2024-0001":{"description":"x","releases":{"bookworm":{"status":"resolved","repositories":{},"fixed_version":"1.0-1","urgency":"low"},"sid":{"status":"open","urgency":"high","nodsa":"n","nodsa_reason":"postponed"}}}}}"#;
+    const OSV: &str = r#"{"id":"DSA-1-1","modified":"2024-01-01T00:00:00Z","upstream":["CVE-2024-0001"],"severity":[{"type":"CVSS_V3","score":"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}],"affected":[{"package":{"name":"app","ecosystem":"Debian:12"},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"},{"fixed":"1.0-1"},{"introduced":"2"},{"last_affected":"3"}]}],"versions":["1"]}]}"#;
+    const KEV: &str = r#"{"catalogVersion":"1","count":1,"vulnerabilities":[{"cveID":"CVE-2024-0001","dateAdded":"2024-01-01","dueDate":"2024-01-22"}]}"#;
+    const EPSS: &str = "#model_version:v1,score_date:2024\ncve,epss,percentile\nCVE-2024-0001,0.5,0.9\n";
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        /// A document with bytes changed, cut out or doubled: read, refused, or told, but never a panic,
+        /// and what is read obeys the words' own rules.
+        #[test]
+        fn a_damaged_document_never_makes_a_reader_fall(
+            which in 0..4_usize,
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6),
+        ) {
+            let mut bytes = [TRACKER, OSV, KEV, EPSS][which].as_bytes().to_vec();
+            for (place, byte, kind) in damage {
+                let place = place.index(bytes.len().max(1));
+                match kind {
+                    0 if place < bytes.len() => bytes[place] = byte,
+                    1 => bytes.truncate(place),
+                    2 => bytes.insert(place.min(bytes.len()), byte),
+                    _ => bytes.extend_from_within(place.min(bytes.len())..),
+                }
+            }
+            for feed in feeds() {
+                let document = Document { name: "damaged", bytes: &bytes };
+                let _ = feed.recognises(document);
+                let Ok(content) = feed.read(document) else { continue };
+                for advisory in content.advisories {
+                    prop_assert!(!advisory.source.is_empty() && !advisory.release.is_empty() && !advisory.vulnerability.0.is_empty());
+                    if let Statement::Fixed { fixed, .. } = &advisory.statement {
+                        prop_assert!(fettle_domain::version::Scheme::Dpkg.validate(fixed).is_ok());
+                    }
+                }
+                for (_, facts) in content.facts {
+                    prop_assert!(facts.epss.is_none_or(|epss| (0.0..=1.0).contains(&epss.score)));
+                    prop_assert!(facts.cvss.is_none_or(|cvss| (0.0..=10.0).contains(&cvss.score)));
+                }
+            }
         }
     }
 }

@@ -67,8 +67,8 @@ fn progress_bar() -> ProgressBar {
 }
 
 fn show(bar: &ProgressBar, answer: &Value) {
-    let feeds = answer.get("feeds").and_then(Value::as_array).into_iter().flatten();
-    let busy = feeds.filter(|feed| matches!(text(feed, "/phase").as_str(), "fetching" | "reading" | "storing")).next_back();
+    let mut feeds = answer.get("feeds").and_then(Value::as_array).into_iter().flatten();
+    let busy = feeds.rfind(|feed| matches!(text(feed, "/phase").as_str(), "fetching" | "reading" | "storing"));
     if let Some(feed) = busy {
         let bytes = feed.get("bytes").and_then(Value::as_u64).unwrap_or(0);
         bar.set_length(feed.get("total").and_then(Value::as_u64).unwrap_or(bytes));

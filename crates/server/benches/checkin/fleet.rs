@@ -71,7 +71,7 @@ fn installed(name: usize, version: usize, manual: bool) -> InstalledPackage {
             ecosystem: Ecosystem::Debian,
             name: format!("lib{:04}-binary-package", name),
             version: text.clone(),
-            architecture: if name % 3 == 0 { "all" } else { "amd64" }.to_owned(),
+            architecture: if name.is_multiple_of(3) { "all" } else { "amd64" }.to_owned(),
             source,
             source_version: text,
         },

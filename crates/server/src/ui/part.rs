@@ -94,38 +94,39 @@ pub fn chips(chips: &[(&str, String, bool)]) -> Markup {
     html! { @for (word, address, chosen) in chips { a.chip href=(address) aria-current=[chosen.then_some("true")] { (word) } } }
 }
 
-/// A bar of parts (class and number), drawn to scale.
-pub fn bar(parts: &[(&str, u64)], label: &str) -> Markup {
+/// Parts laid end to end on a length: class, where it begins, how long it is. Empty ones are left out.
+fn scaled<'a>(parts: &[(&'a str, u64)], length: u64) -> Vec<(&'a str, u64, u64)> {
     let total = parts.iter().map(|(_, number)| number).sum::<u64>().max(1);
     let mut from = 0;
+    let mut placed = Vec::new();
+    for (class, number) in parts {
+        let long = number * length / total;
+        if long > 0 {
+            placed.push((*class, from, long));
+        }
+        from += long;
+    }
+    placed
+}
+
+/// A bar of parts (class and number), drawn to scale.
+pub fn bar(parts: &[(&str, u64)], label: &str) -> Markup {
     html! {
         svg.bar viewBox="0 0 1000 8" preserveAspectRatio="none" role="img" aria-label=(label) {
-            @for (class, number) in parts {
-                @let width = number * 1000 / total;
-                @if width > 0 { rect class=(class) x=(from) y="0" width=(width) height="8" {} }
-                @let _ = { from += width; };
-            }
+            @for (class, from, width) in scaled(parts, 1000) { rect class=(class) x=(from) y="0" width=(width) height="8" {} }
         }
     }
 }
 
 /// A ring of parts (class and number) with words in its middle.
 pub fn donut(parts: &[(&str, u64)], middle: &str, note: &str) -> Markup {
-    let total = parts.iter().map(|(_, number)| number).sum::<u64>();
-    let round = 264_u64;
-    let mut from = 0;
+    let round = 264;
     html! {
         svg width="150" height="150" viewBox="0 0 110 110" role="img" aria-label={ (middle) " " (note) } {
             circle class="ring-mute" cx="55" cy="55" r="42" fill="none" stroke-width="13" {}
-            @if total > 0 {
-                @for (class, number) in parts {
-                    @let length = number * round / total;
-                    @if length > 0 {
-                        circle class=(class) cx="55" cy="55" r="42" fill="none" stroke-width="13"
-                            stroke-dasharray={ (length) " " (round) } stroke-dashoffset={ "-" (from) } transform="rotate(-90 55 55)" {}
-                    }
-                    @let _ = { from += length; };
-                }
+            @for (class, from, length) in scaled(parts, round) {
+                circle class=(class) cx="55" cy="55" r="42" fill="none" stroke-width="13"
+                    stroke-dasharray={ (length) " " (round) } stroke-dashoffset={ "-" (from) } transform="rotate(-90 55 55)" {}
             }
             text.ring-text x="55" y="58" text-anchor="middle" { (middle) }
             text.ring-note x="55" y="71" text-anchor="middle" { (note) }

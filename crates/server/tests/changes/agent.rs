@@ -257,7 +257,7 @@ impl Agent {
     /// Every deployment goes on by one step. Whether something happened.
     pub fn go_on(&mut self) -> bool {
         let ids: Vec<DeploymentId> = self.known.keys().copied().collect();
-        ids.into_iter().fold(false, |some, id| self.step(id) || some)
+        ids.into_iter().filter(|id| self.step(*id)).count() > 0
     }
 
     fn step(&mut self, id: DeploymentId) -> bool {
@@ -265,10 +265,8 @@ impl Agent {
         use DeploymentState as S;
         let Known { state, undo, withdrawn, .. } = &self.known[&id];
         let (state, undo, withdrawn) = (*state, undo.is_some(), *withdrawn);
-        if self.conduct == Conduct::FallsSilent || (undo && self.conduct == Conduct::GetsStuck && state == S::Undoing) {
-            if state != S::Undoing {
-                return false;
-            }
+        if self.conduct == Conduct::FallsSilent {
+            return false;
         }
         match state {
             S::Offered => self.event(id, E::Accept, ""),

@@ -273,7 +273,7 @@ fn rollouts_and_waves_move_only_from_what_was_read() {
         store.write_blocking(move |c| rollout::wave_transition(c, change, &wave, WaveEvent::Open, &[], at(43))).unwrap();
         let error = store.write_blocking(move |c| rollout::wave_transition(c, change, &stale, WaveEvent::Skip, &[], at(44))).unwrap_err();
         assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
-        assert_eq!(store.read_blocking(rollout::rollouts_open).unwrap(), [second.clone()]);
+        assert_eq!(store.read_blocking(rollout::rollouts_open).unwrap(), std::slice::from_ref(&second));
         store.write_blocking(move |c| rollout::rollout_rest(c, &second)).unwrap();
         assert_eq!(store.read_blocking(rollout::rollouts_open).unwrap(), []);
         // Whatever goes on, it is looked at again.

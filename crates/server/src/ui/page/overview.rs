@@ -79,7 +79,7 @@ fn by_state(findings: &FindingCounts) -> Markup {
     let ignored = sum(findings, |count| matches!(count.verdict.as_str(), "ignored" | "end-of-life" | "under-investigation"));
     let closed: u64 = findings.items.iter().filter(|count| count.state == "verified").map(|count| count.findings).sum();
     let all = fixable + unfixed + restart + ignored + closed;
-    let share = if all == 0 { "–".to_owned() } else { format!("{} %", closed * 100 / all) };
+    let share = (closed * 100).checked_div(all).map_or_else(|| "–".to_owned(), |share| format!("{share} %"));
     let rows = [
         ("good", "Proved closed", closed, "/findings?state=verified"),
         ("bad", "Open, update published", fixable, "/findings?fixable=true"),
