@@ -84,9 +84,7 @@ CREATE TABLE IF NOT EXISTS host (
     os_name TEXT NOT NULL,              -- private
     reboot_pending BIGINT NOT NULL,     -- private
     restart_pending BIGINT NOT NULL,    -- private: services that use replaced files
-    facts TEXT NOT NULL,                -- private: JSON, wire HostFacts
     facts_digest BYTEA NOT NULL,       -- private: sha-256, empty: none yet
-    services TEXT NOT NULL,             -- private: JSON, array of wire Service
     services_digest BYTEA NOT NULL,    -- private
     packages_digest BYTEA NOT NULL,    -- private: key of package_set; empty: none yet
     inventory_mark BIGINT NOT NULL,     -- private: when any of the three last changed (host_evaluation compares)
@@ -97,6 +95,13 @@ CREATE TABLE IF NOT EXISTS host (
 CREATE INDEX IF NOT EXISTS host_by_name ON host (name, id);
 CREATE INDEX IF NOT EXISTS host_by_state ON host (state, last_seen);
 CREATE INDEX IF NOT EXISTS host_by_set ON host (packages_digest);
+
+-- What is long and seldom changes, apart from what every sign of life writes and every list reads.
+CREATE TABLE IF NOT EXISTS host_report (
+    host BYTEA PRIMARY KEY,            -- private
+    facts TEXT NOT NULL,                -- private: JSON, wire HostFacts
+    services TEXT NOT NULL              -- private: JSON, array of wire Service
+);
 
 -- Hosts that are to be judged anew: cost follows what changed.
 CREATE TABLE IF NOT EXISTS host_changed (
@@ -386,6 +391,7 @@ CREATE TABLE IF NOT EXISTS wave (
     state TEXT NOT NULL,                -- private: machine `wave`
     generation BIGINT NOT NULL,         -- private
     since BIGINT NOT NULL,              -- private: when it came into its state
+    opened_at BIGINT NOT NULL,          -- private: when it was last opened: silence counts from there
     PRIMARY KEY (rollout, number)
 );
 

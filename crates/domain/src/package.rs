@@ -134,7 +134,38 @@ pub fn apply_difference(
     let gone: std::collections::BTreeSet<&InstalledPackage> = removed.iter().collect();
     base.retain(|package| !gone.contains(package));
     base.extend(added);
-    base.sort_unstable();
+    // Nearly sorted: the stable sort finds that out.
+    base.sort();
     base.dedup();
     base
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_reads_as_it_was_written_and_without_what_may_be_absent() {
+        let least = r#"{"ecosystem":"debian","name":"a","version":"1","architecture":"all","source":"a","source_version":"1"}"#;
+        let mut package: InstalledPackage = serde_json::from_str(least).unwrap();
+        assert_eq!((package.held, package.automatic, package.state), (false, false, InstallState::Installed));
+        (package.origin, package.held, package.state) = ("Debian:sid".into(), true, InstallState::Unpacked);
+        let text = serde_json::to_string(&package).unwrap();
+        assert!(text.starts_with(&least[..least.len() - 1]), "the digest rests on the order of the fields: {text}");
+        assert_eq!(serde_json::from_str::<InstalledPackage>(&text).unwrap(), package);
+        assert!(serde_json::from_str::<InstalledPackage>(&least.replace("source_version", "x")).is_err());
+    }
+
+    #[test]
+    fn a_difference_replaces_what_it_names() {
+        let package = |name: &str| -> InstalledPackage {
+            let text = format!(
+                r#"{{"ecosystem":"debian","name":"{name}","version":"1","architecture":"all","source":"a","source_version":"1"}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let [a, b, c] = ["a", "b", "c"].map(package);
+        let made = apply_difference(vec![a.clone(), c.clone()], std::slice::from_ref(&c), vec![b.clone(), a.clone()]);
+        assert_eq!(made, [a, b]);
+    }
 }

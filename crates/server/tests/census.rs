@@ -47,14 +47,21 @@ fn many(number: usize) -> Vec<InstalledPackage> {
 fn facts(name: &str) -> HostFacts {
     HostFacts {
         name: name.into(),
-        os: OsRelease { id: "debian".into(), version_id: "12".into(), codename: "bookworm".into(), pretty_name: "Debian 12".into() },
+        os: OsRelease {
+            id: "debian".into(),
+            version_id: "12".into(),
+            codename: "bookworm".into(),
+            pretty_name: "Debian 12".into(),
+        },
         ..HostFacts::default()
     }
 }
 
 fn request(token: &str, name: &str, key: &rcgen::KeyPair) -> Value {
-    let csr = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(key).unwrap().pem().unwrap();
-    serde_json::to_value(EnrolRequest { token: token.into(), csr, agent_version: "test".into(), facts: facts(name) }).unwrap()
+    let csr =
+        rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(key).unwrap().pem().unwrap();
+    serde_json::to_value(EnrolRequest { token: token.into(), csr, agent_version: "test".into(), facts: facts(name) })
+        .unwrap()
 }
 
 async fn enrol(server: &TestServer, token: &str) -> Reply {
@@ -88,7 +95,11 @@ impl Agent {
         CheckIn {
             agent_version: "0.1.0".into(),
             time: clock::now(),
-            digests: SectionDigests { facts: digest(&self.facts), packages: digest(&self.packages), services: digest(&self.services) },
+            digests: SectionDigests {
+                facts: digest(&self.facts),
+                packages: digest(&self.packages),
+                services: digest(&self.services),
+            },
             facts: None,
             packages: None,
             services: None,
@@ -145,7 +156,10 @@ async fn a_machine_becomes_a_host_and_says_what_it_has() {
         assert_eq!(shown["packages"], 590);
         assert_eq!(shown["groups"], json!(["web"]));
         let listed = admin.get("/api/v1/hosts?group=web&state=managed&codename=bookworm&text=WEB").await.ok();
-        assert_eq!((listed["items"][0]["id"].clone(), listed["items"][0]["agent_version"].clone()), (json!(agent.id.to_string()), json!("0.1.0")));
+        assert_eq!(
+            (listed["items"][0]["id"].clone(), listed["items"][0]["agent_version"].clone()),
+            (json!(agent.id.to_string()), json!("0.1.0"))
+        );
 
         // One upgraded, one held, one new.
         let mut now = agent.packages.clone();
@@ -201,10 +215,16 @@ async fn tokens_are_refused_each_in_its_own_words() {
     }
     // What is wrong with the rest of the request costs no use of the token.
     let mut broken = request(&text, "web-1", &rcgen::KeyPair::generate().unwrap());
-    for csr in ["", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", &"x".repeat(20_000)] {
+    for csr in
+        ["", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", &"x".repeat(20_000)]
+    {
         broken["csr"] = json!(csr);
         let refused = server.client().post("/agent/v1/enrol", &broken).await;
-        assert_eq!((refused.status, refused.problem(), refused.json["field"].as_str()), (422, "invalid", Some("csr")), "{refused:?}");
+        assert_eq!(
+            (refused.status, refused.problem(), refused.json["field"].as_str()),
+            (422, "invalid", Some("csr")),
+            "{refused:?}"
+        );
     }
     let enrolled = enrol(&server, &text).await.ok();
     let again = enrol(&server, &text).await;
@@ -218,7 +238,12 @@ async fn tokens_are_refused_each_in_its_own_words() {
         created_at: clock::now(),
     };
     let secret_digest = ring::digest::digest(&ring::digest::SHA256, b"old");
-    server.state.store.write(move |c| enrolment_token::enrolment_token_create(c, &expired, secret_digest.as_ref())).await.unwrap();
+    server
+        .state
+        .store
+        .write(move |c| enrolment_token::enrolment_token_create(c, &expired, secret_digest.as_ref()))
+        .await
+        .unwrap();
     let refused = enrol(&server, &format!("{form}.{pin}.old")).await;
     assert_eq!((refused.status, refused.problem()), (403, "token-expired"));
     // Taken back by a person.
@@ -332,7 +357,10 @@ async fn nothing_that_is_wrong_changes_anything() {
 
         let nobody = server.client().post("/agent/v1/check-in", &serde_json::to_value(agent.whole()).unwrap()).await;
         assert_eq!((nobody.status, nobody.problem()), (401, "certificate-required"), "{nobody:?}");
-        let unknown = server.host_client(clock::fresh()).post("/agent/v1/check-in", &serde_json::to_value(agent.whole()).unwrap()).await;
+        let unknown = server
+            .host_client(clock::fresh())
+            .post("/agent/v1/check-in", &serde_json::to_value(agent.whole()).unwrap())
+            .await;
         assert_eq!((unknown.status, unknown.problem()), (403, "host-revoked"), "{unknown:?}");
 
         let good = serde_json::to_string(&agent.whole()).unwrap();
@@ -410,7 +438,8 @@ async fn many_hosts_check_in_at_once_and_each_is_answered() {
         for task in tasks {
             let agent = task.await.unwrap();
             let dictionary = server.state.packages.clone();
-            let kept = server.state.store.read(move |c| inventory::host_packages(c, &dictionary, agent.id)).await.unwrap();
+            let kept =
+                server.state.store.read(move |c| inventory::host_packages(c, &dictionary, agent.id)).await.unwrap();
             assert_eq!(kept, agent.packages);
         }
         assert_eq!(admin.get("/api/v1/hosts/counts").await.ok()["managed"], 60);
@@ -418,7 +447,8 @@ async fn many_hosts_check_in_at_once_and_each_is_answered() {
         let (mut names, mut after) = (Vec::new(), String::new());
         loop {
             let page = admin.get(&format!("/api/v1/hosts?limit=7{after}")).await.ok();
-            names.extend(page["items"].as_array().unwrap().iter().map(|host| host["name"].as_str().unwrap().to_owned()));
+            names
+                .extend(page["items"].as_array().unwrap().iter().map(|host| host["name"].as_str().unwrap().to_owned()));
             let Some(next) = page["next"].as_str() else { break };
             after = format!("&after={next}");
         }
@@ -441,6 +471,7 @@ async fn silence_is_noticed_and_ends_with_a_word() {
     agent.send_ok(&agent.sign_of_life()).await;
     // It may have fallen silent again meanwhile: the history tells.
     let explained = admin.get("/api/v1/hosts/web-1/explain").await.ok();
-    let words: Vec<&str> = explained["history"].as_array().unwrap().iter().map(|entry| entry["event"].as_str().unwrap()).collect();
+    let words: Vec<&str> =
+        explained["history"].as_array().unwrap().iter().map(|entry| entry["event"].as_str().unwrap()).collect();
     assert_eq!(words[..4], ["enrol", "report", "fall-silent", "report"]);
 }

@@ -11,9 +11,7 @@ CREATE TABLE IF NOT EXISTS host (
     os_name TEXT NOT NULL,              -- private
     reboot_pending BIGINT NOT NULL,     -- private
     restart_pending BIGINT NOT NULL,    -- private: services that use replaced files
-    facts TEXT NOT NULL,                -- private: JSON, wire HostFacts
     facts_digest {blob} NOT NULL,       -- private: sha-256, empty: none yet
-    services TEXT NOT NULL,             -- private: JSON, array of wire Service
     services_digest {blob} NOT NULL,    -- private
     packages_digest {blob} NOT NULL,    -- private: key of package_set; empty: none yet
     inventory_mark BIGINT NOT NULL,     -- private: when any of the three last changed (host_evaluation compares)
@@ -24,6 +22,13 @@ CREATE TABLE IF NOT EXISTS host (
 CREATE INDEX IF NOT EXISTS host_by_name ON host (name, id);
 CREATE INDEX IF NOT EXISTS host_by_state ON host (state, last_seen);
 CREATE INDEX IF NOT EXISTS host_by_set ON host (packages_digest);
+
+-- What is long and seldom changes, apart from what every sign of life writes and every list reads.
+CREATE TABLE IF NOT EXISTS host_report (
+    host {blob} PRIMARY KEY,            -- private
+    facts TEXT NOT NULL,                -- private: JSON, wire HostFacts
+    services TEXT NOT NULL              -- private: JSON, array of wire Service
+);
 
 -- Hosts that are to be judged anew: cost follows what changed.
 CREATE TABLE IF NOT EXISTS host_changed (

@@ -101,6 +101,7 @@ CREATE TABLE IF NOT EXISTS wave (
     state TEXT NOT NULL,                -- private: machine `wave`
     generation BIGINT NOT NULL,         -- private
     since BIGINT NOT NULL,              -- private: when it came into its state
+    opened_at BIGINT NOT NULL,          -- private: when it was last opened: silence counts from there
     PRIMARY KEY (rollout, number)
 );
 

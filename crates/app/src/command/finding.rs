@@ -7,6 +7,9 @@ use crate::failure::Failure;
 use crate::output::{self, fixed, flexible};
 use serde_json::Value;
 
+/// Columns from which ids are shown too.
+const WIDE: usize = 130;
+
 /// Runs `fettle finding`.
 pub async fn run(command: &Finding, form: Output) -> Result<(), Failure> {
     let client = Client::signed_in()?;
@@ -34,7 +37,7 @@ fn list(answer: &Value, form: Output) -> Result<(), Failure> {
     if form == Output::Json {
         return output::json(answer);
     }
-    let columns = [
+    let mut columns = vec![
         fixed("VULNERABILITY", "/vulnerability"),
         flexible("SOURCE", "/source"),
         flexible("INSTALLED", "/source_version"),
@@ -42,9 +45,14 @@ fn list(answer: &Value, form: Output) -> Result<(), Failure> {
         flexible("STATE", "/state"),
         flexible("HOST", "/host_name"),
     ];
+    // An id has 44 characters: it is shown where there is room, never cut.
+    if output::width() >= WIDE {
+        columns.push(fixed("ID", "/id"));
+    }
     output::print(&output::table(answer, &columns, output::width(), "No finding fits. Are feeds loaded (fettle feed list) and hosts enrolled (fettle host list)?"))?;
     match answer.get("total").and_then(Value::as_u64) {
-        Some(total) if total > 0 => output::line(&format!("{total} findings in all; ids: --output json")),
+        Some(total) if total > 0 && output::width() < WIDE => output::line(&format!("{total} findings in all; ids: in a window of {WIDE} columns, or --output json")),
+        Some(total) if total > 0 => output::line(&format!("{total} findings in all")),
         _ => Ok(()),
     }
 }

@@ -43,8 +43,8 @@ pub struct WaveFacts {
     pub number: u32,
     /// Where it stands.
     pub state: WaveState,
-    /// Since when.
-    pub since: Timestamp,
+    /// When it was last opened: by its turn, or by a person who resumed the rollout.
+    pub opened_at: Timestamp,
 }
 
 /// One deployment.
@@ -78,7 +78,7 @@ impl RolloutFacts {
 
     /// Since when a deployment's silence counts.
     pub fn silent_since(&self, deployment: &DeploymentFacts) -> Timestamp {
-        let wave = self.waves.iter().find(|wave| wave.number == deployment.wave).map_or(self.start_at, |wave| wave.since);
+        let wave = self.waves.iter().find(|wave| wave.number == deployment.wave).map_or(self.start_at, |wave| wave.opened_at);
         deployment.heard_at.max(wave).max(self.listening_since)
     }
 

@@ -32,15 +32,27 @@ pub fn measure(program: &str, identity: &Identity, data: &Path) {
         created_at: clock::now(),
     };
     let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes()).as_ref().to_vec();
-    database.open().write_blocking(move |connection| enrolment_token::enrolment_token_create(connection, &token, &digest)).unwrap();
+    database
+        .open()
+        .write_blocking(move |connection| enrolment_token::enrolment_token_create(connection, &token, &digest))
+        .unwrap();
     let mut server = Talking::start(&["server", data.to_str().unwrap(), &database.url_text(), "grouped", CHECK_IN]);
     let url = format!("https://{}", server.hear());
     let text = format!("fettle1.{}.{secret}", URL_SAFE_NO_PAD.encode(identity.authority_fingerprint()));
     let state = tempfile::tempdir().unwrap();
     let state = state.path().to_str().unwrap();
-    let enrolled = Command::new(program).args(["agent", "enrol", "--server", &url, "--token", &text, "--state", state]).stdout(Stdio::null()).status().unwrap();
+    let enrolled = Command::new(program)
+        .args(["agent", "enrol", "--server", &url, "--token", &text, "--state", state])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
     assert!(enrolled.success(), "the agent could not be enrolled");
-    let mut agent = Command::new(program).args(["agent", "run", "--state", state, "--read-only"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut agent = Command::new(program)
+        .args(["agent", "run", "--state", state, "--read-only"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     std::thread::sleep(SETTLE);
     let kernel = Kernel(agent.id());
     let before = kernel.processor();

@@ -28,7 +28,8 @@ struct Clients {
 pub fn run(server: SocketAddr, fleet: Fleet, in_flight: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let connections = fleet.hosts.iter().map(|_| Mutex::new(None)).collect();
-    let clients = Arc::new(Clients { server, fleet, snippets: Snippets::new(), connections, reconnects: AtomicUsize::new(0) });
+    let clients =
+        Arc::new(Clients { server, fleet, snippets: Snippets::new(), connections, reconnects: AtomicUsize::new(0) });
     for line in std::io::stdin().lock().lines() {
         let measured = runtime.block_on(pass(&clients, line.unwrap().trim(), in_flight));
         println!("{}", serde_json::to_string(&measured).unwrap());
@@ -71,7 +72,13 @@ async fn pass(clients: &Arc<Clients>, what: &str, in_flight: usize) -> Measured 
     }
 }
 
-async fn work(clients: Arc<Clients>, requests: Arc<Vec<Vec<u8>>>, first: usize, next: Arc<AtomicUsize>, what: String) -> Vec<Duration> {
+async fn work(
+    clients: Arc<Clients>,
+    requests: Arc<Vec<Vec<u8>>>,
+    first: usize,
+    next: Arc<AtomicUsize>,
+    what: String,
+) -> Vec<Duration> {
     let mut took = Vec::new();
     loop {
         let place = next.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +126,8 @@ impl Clients {
         roots.add(CertificateDer::from_pem_slice(fleet.authority.as_bytes()).unwrap()).unwrap();
         let (_, certificate) = &fleet.hosts[host];
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(fleet.keys[host % fleet.keys.len()].as_bytes()).unwrap();
+        let key =
+            rustls::pki_types::PrivateKeyDer::from_pem_slice(fleet.keys[host % fleet.keys.len()].as_bytes()).unwrap();
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -176,10 +184,13 @@ async fn exchange(connection: &mut Connection, request: &[u8]) -> std::io::Resul
         answer.extend_from_slice(&piece[..read]);
         let text = String::from_utf8_lossy(&answer);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:").map(|number| number.trim().to_owned()));
+        let length = head.lines().find_map(|line| {
+            line.to_lowercase().strip_prefix("content-length:").map(|number| number.trim().to_owned())
+        });
         let length: usize = length.and_then(|number| number.parse().ok()).ok_or_else(|| broken("no content-length"))?;
         if body.len() >= length {
-            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| broken("no status"))?;
+            let status =
+                head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| broken("no status"))?;
             return Ok((status, body.to_owned()));
         }
     }

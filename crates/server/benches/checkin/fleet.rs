@@ -93,7 +93,10 @@ impl Snippets {
         for name in 0..NAMES {
             for version in 0..2 {
                 for manual in [false, true] {
-                    all.insert((name, version, manual), serde_json::to_string(&installed(name, version, manual)).unwrap());
+                    all.insert(
+                        (name, version, manual),
+                        serde_json::to_string(&installed(name, version, manual)).unwrap(),
+                    );
                 }
             }
         }
@@ -151,7 +154,10 @@ pub fn facts(number: usize, id: HostId) -> String {
     let facts = HostFacts {
         name: format!("host-{number:05}"),
         fqdn: name(number),
-        addresses: vec![format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255), format!("fd00::{number:x}")],
+        addresses: vec![
+            format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255),
+            format!("fd00::{number:x}"),
+        ],
         macs: vec![format!("52:54:00:{:02x}:{:02x}:{:02x}", number >> 16, (number >> 8) & 255, number & 255)],
         os: OsRelease {
             id: "debian".into(),

@@ -128,7 +128,9 @@ fn options(words: &[&str]) -> Options {
             ["--database", name @ ("sqlite" | "postgres" | "both")] => options.databases = (*name).to_owned(),
             ["--agent", path] => options.agent = Some((*path).to_owned()),
             _ => {
-                eprintln!("usage: ./bench checkin [--hosts N] [--in-flight N] [--database sqlite|postgres|both] [--agent FETTLE]");
+                eprintln!(
+                    "usage: ./bench checkin [--hosts N] [--in-flight N] [--database sqlite|postgres|both] [--agent FETTLE]"
+                );
                 std::process::exit(2);
             }
         }
@@ -148,7 +150,12 @@ fn conduct(mut options: Options) {
     let most = usize::try_from(limit.saturating_sub(SPARE)).unwrap_or(usize::MAX);
     let wanted = options.hosts;
     options.hosts = wanted.min(most);
-    println!("check-in of {} hosts with {} packages each over TLS, {} requests in flight,", options.hosts, fleet::PACKAGES, options.in_flight);
+    println!(
+        "check-in of {} hosts with {} packages each over TLS, {} requests in flight,",
+        options.hosts,
+        fleet::PACKAGES,
+        options.in_flight
+    );
     println!("server and clients on the same {} processors", std::thread::available_parallelism().unwrap());
     if options.hosts < wanted {
         println!("({wanted} were wanted; the descriptor limit of {limit} allows no more)");
@@ -156,7 +163,8 @@ fn conduct(mut options: Options) {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     identity::prepare_data_dir(&data).unwrap();
-    let identity = Identity::load_or_create(&data, &identity::server_names("127.0.0.1:0".parse().unwrap(), &[])).unwrap();
+    let identity =
+        Identity::load_or_create(&data, &identity::server_names("127.0.0.1:0".parse().unwrap(), &[])).unwrap();
     let fleet = make_fleet(&identity, options.hosts);
     let fleet_file = folder.path().join("fleet.json");
     std::fs::write(&fleet_file, serde_json::to_vec(&fleet).unwrap()).unwrap();
@@ -185,7 +193,9 @@ fn make_fleet(identity: &Identity, hosts: usize) -> Fleet {
     let keys: Vec<rcgen::KeyPair> = (0..KEYS).map(|_| rcgen::KeyPair::generate().unwrap()).collect();
     let requests: Vec<String> = keys
         .iter()
-        .map(|key| rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(key).unwrap().pem().unwrap())
+        .map(|key| {
+            rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(key).unwrap().pem().unwrap()
+        })
         .collect();
     let hosts = (0..hosts).map(|number| {
         let id: HostId = clock::fresh();
@@ -230,11 +240,16 @@ fn run(database: &TestDatabase, grouped: bool, fleet: &Fleet, data: &Path, fleet
 fn register(store: &Store, fleet: &Fleet) -> i64 {
     let now = clock::now();
     for (part, hosts) in fleet.hosts.chunks(1000).enumerate() {
-        let hosts: Vec<(usize, HostId)> = hosts.iter().enumerate().map(|(place, (id, _))| (part * 1000 + place, *id)).collect();
+        let hosts: Vec<(usize, HostId)> =
+            hosts.iter().enumerate().map(|(place, (id, _))| (part * 1000 + place, *id)).collect();
         store
             .write_blocking(move |connection| {
                 for (number, id) in &hosts {
-                    let columns = HostFactsColumns { name: fleet::name(*number), json: "{}".into(), ..HostFactsColumns::default() };
+                    let columns = HostFactsColumns {
+                        name: fleet::name(*number),
+                        json: "{}".into(),
+                        ..HostFactsColumns::default()
+                    };
                     host::host_create(connection, *id, &columns, "0.1.0", now)?;
                 }
                 Ok(())

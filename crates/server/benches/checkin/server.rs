@@ -17,8 +17,12 @@ pub fn run(data_dir: PathBuf, database_url: String, grouped: bool, check_in_seco
         feeds: Vec::new(),
     };
     runtime.block_on(async move {
-        let prepared =
-            if grouped { fettle_server::prepare(options).await } else { fettle_server::prepare_ungrouped(options).await }.unwrap();
+        let prepared = if grouped {
+            fettle_server::prepare(options).await
+        } else {
+            fettle_server::prepare_ungrouped(options).await
+        }
+        .unwrap();
         println!("{}", prepared.announcement().listen);
         let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
         prepared.run(async { drop(ended.await) }).await.unwrap();

@@ -6,7 +6,13 @@ use crate::{Pass, Run};
 pub fn print(runs: &[Run]) {
     let Some(first) = runs.first() else { return };
     let heads: Vec<&str> = runs.iter().map(|run| if run.grouped { "grouped" } else { "one each" }).collect();
-    println!("\n{:<34}{:>12}{:>12}{:>8}", if first.kind == "sqlite" { "SQLite" } else { "PostgreSQL" }, heads[0], heads.get(1).unwrap_or(&""), "ratio");
+    println!(
+        "\n{:<34}{:>12}{:>12}{:>8}",
+        if first.kind == "sqlite" { "SQLite" } else { "PostgreSQL" },
+        heads[0],
+        heads.get(1).unwrap_or(&""),
+        "ratio"
+    );
     for (what, title) in [
         ("connect", "handshakes per second"),
         ("inventory", "first inventories per second"),
@@ -18,10 +24,18 @@ pub fn print(runs: &[Run]) {
             row("  half within ms", &numbers(runs, what, |pass| pass.clients.middle_ms), false);
             row("  99 of 100 within ms", &numbers(runs, what, |pass| pass.clients.slow_ms), false);
         }
-        row("  server processor us each", &numbers(runs, what, |pass| pass.server_cpu * 1e6 / pass.clients.requests as f64), false);
+        row(
+            "  server processor us each",
+            &numbers(runs, what, |pass| pass.server_cpu * 1e6 / pass.clients.requests as f64),
+            false,
+        );
     }
     let mega = |bytes: u64| bytes as f64 / 1e6;
-    row("server memory MB at the end", &runs.iter().map(|run| mega(run.passes.last().map_or(0, |(_, pass)| pass.resident))).collect::<Vec<_>>(), false);
+    row(
+        "server memory MB at the end",
+        &runs.iter().map(|run| mega(run.passes.last().map_or(0, |(_, pass)| pass.resident))).collect::<Vec<_>>(),
+        false,
+    );
     row("  at its highest", &runs.iter().map(|run| mega(run.peak)).collect::<Vec<_>>(), false);
     let reconnects: usize = runs.iter().flat_map(|run| &run.passes).map(|(_, pass)| pass.clients.reconnects).sum();
     if reconnects > 0 {
@@ -29,8 +43,17 @@ pub fn print(runs: &[Run]) {
     }
     let sizes = &first.sizes;
     let per_host = |bytes: i64| bytes as f64 / first.passes[0].1.clients.requests as f64;
-    println!("database {:.1} MB after {:.1} MB with the bare hosts: {:.0} bytes a host", sizes.total as f64 / 1e6, sizes.empty as f64 / 1e6, per_host(sizes.total));
-    println!("  facts and services as text {:.1} MB, {:.0} bytes a host", sizes.facts as f64 / 1e6, per_host(sizes.facts));
+    println!(
+        "database {:.1} MB after {:.1} MB with the bare hosts: {:.0} bytes a host",
+        sizes.total as f64 / 1e6,
+        sizes.empty as f64 / 1e6,
+        per_host(sizes.total)
+    );
+    println!(
+        "  facts and services as text {:.1} MB, {:.0} bytes a host",
+        sizes.facts as f64 / 1e6,
+        per_host(sizes.facts)
+    );
     println!(
         "  {} package sets {:.1} MB, {:.0} bytes a host; {} package versions",
         sizes.sets,

@@ -30,8 +30,13 @@ const TRIES: u32 = 3;
 
 /// What a revoked (or unknown) host is told.
 fn revoked(host: HostId) -> Refusal {
-    Refusal::new(StatusCode::FORBIDDEN, problem::HOST_REVOKED, "This host was revoked", format!("{host} was revoked or is not known here"))
-        .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        problem::HOST_REVOKED,
+        "This host was revoked",
+        format!("{host} was revoked or is not known here"),
+    )
+    .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
 }
 
 pub(super) async fn check_in(
@@ -49,7 +54,9 @@ pub(super) async fn check_in(
 /// Without these a host without any inventory would count as one that reported.
 fn check_digests(check_in: &CheckIn) -> Result<(), Refusal> {
     let digests = &check_in.digests;
-    for (section, digest) in [("facts", &digests.facts), ("packages", &digests.packages), ("services", &digests.services)] {
+    for (section, digest) in
+        [("facts", &digests.facts), ("packages", &digests.packages), ("services", &digests.services)]
+    {
         if digest.len() != 64 || !digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(too_much(&format!("digests.{section}"), "no sha-256 in lowercase hex"));
         }
@@ -113,7 +120,13 @@ impl Changes {
         self.facts.is_some() || self.packages.is_some() || self.services.is_some()
     }
 
-    fn write(&self, connection: &mut Connection, dictionary: &PackageDictionary, host: HostId, now: Timestamp) -> fettle_store::Result<Learned> {
+    fn write(
+        &self,
+        connection: &mut Connection,
+        dictionary: &PackageDictionary,
+        host: HostId,
+        now: Timestamp,
+    ) -> fettle_store::Result<Learned> {
         let mut learned = Learned::default();
         if let Some(version) = &self.agent_version {
             host::host_set_agent_version(connection, host, version)?;
@@ -160,7 +173,11 @@ async fn keep(state: &AppState, host: HostId, changes: Changes) -> Result<(), Re
 }
 
 fn bounded(field: &str, text: String, longest: usize) -> Result<String, Refusal> {
-    if text.len() > longest { Err(too_much(field, &format!("{} bytes; at most {longest} are taken", text.len()))) } else { Ok(text) }
+    if text.len() > longest {
+        Err(too_much(field, &format!("{} bytes; at most {longest} are taken", text.len())))
+    } else {
+        Ok(text)
+    }
 }
 
 fn too_much(field: &str, what: &str) -> Refusal {
@@ -221,7 +238,11 @@ fn service_columns(services: Vec<Service>, digest: &str) -> Result<(String, Stri
 }
 
 /// The whole list that a report comes to; `None` when it rests on a set that is not here.
-async fn packages(state: &AppState, report: PackagesReport, digest: &str) -> Result<Option<Vec<InstalledPackage>>, Refusal> {
+async fn packages(
+    state: &AppState,
+    report: PackagesReport,
+    digest: &str,
+) -> Result<Option<Vec<InstalledPackage>>, Refusal> {
     let complete = matches!(report, PackagesReport::Complete { .. });
     let list = match report {
         PackagesReport::Complete { packages } => packages,
@@ -254,15 +275,28 @@ fn check_packages(packages: &[InstalledPackage]) -> Result<(), Refusal> {
     }
     for installed in packages {
         let package = &installed.package;
-        let texts = [&package.name, &package.version, &package.architecture, &package.source, &package.source_version, &installed.origin];
+        let texts = [
+            &package.name,
+            &package.version,
+            &package.architecture,
+            &package.source,
+            &package.source_version,
+            &installed.origin,
+        ];
         if texts.iter().any(|text| text.len() > TEXT || text.chars().any(char::is_control)) {
             let name: String = package.name.chars().filter(|c| !c.is_control()).take(80).collect();
-            return Err(too_much("packages", &format!("package `{name}` has a text with control characters or longer than {TEXT} bytes")));
+            return Err(too_much(
+                "packages",
+                &format!("package `{name}` has a text with control characters or longer than {TEXT} bytes"),
+            ));
         }
     }
     let wrong = packages.iter().zip(packages.iter().skip(1)).find(|(first, second)| first.package >= second.package);
     if let Some((first, _)) = wrong {
-        return Err(too_much("packages", &format!("the list is not sorted, or names `{}` twice in one version", first.package.name)));
+        return Err(too_much(
+            "packages",
+            &format!("the list is not sorted, or names `{}` twice in one version", first.package.name),
+        ));
     }
     Ok(())
 }

@@ -7,9 +7,9 @@ use crate::extract::Body;
 use crate::listener::PeerAddress;
 use crate::problem::Refusal;
 use crate::{AppState, clock};
-use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fettle_domain::HostId;
@@ -43,13 +43,17 @@ async fn admit(state: &AppState, request: EnrolRequest) -> Result<EnrolReply, Re
     let now = clock::now();
     // Looked at first, so that who has no good token costs no signature; taken below.
     let digest = secret.clone();
-    accept(state.store.read(move |connection| enrolment_token::enrolment_token_check(connection, &digest, now)).await?)?;
+    accept(
+        state.store.read(move |connection| enrolment_token::enrolment_token_check(connection, &digest, now)).await?,
+    )?;
     if request.csr.len() > CSR {
         return Err(bad_request("csr", "longer than 16 KB"));
     }
     let host: HostId = clock::fresh();
-    let certificate =
-        state.identity.issue_client_certificate(&request.csr, host).map_err(|error| bad_request("csr", &error.to_string()))?;
+    let certificate = state
+        .identity
+        .issue_client_certificate(&request.csr, host)
+        .map_err(|error| bad_request("csr", &error.to_string()))?;
     let json = serde_json::to_string(&request.facts).map_err(|error| bad_request("facts", &error.to_string()))?;
     let columns = columns_of(&request.facts, json, "");
     let version: String = request.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -87,7 +91,11 @@ fn accept(token: TokenUse) -> Result<(), Refusal> {
     match token {
         TokenUse::Taken(..) => Ok(()),
         TokenUse::Unknown => Err(unknown()),
-        TokenUse::UsedUp => Err(refuse(problem::TOKEN_USED_UP, "The enrolment token has no uses left", "it was used as often as it may be, or taken back")),
+        TokenUse::UsedUp => Err(refuse(
+            problem::TOKEN_USED_UP,
+            "The enrolment token has no uses left",
+            "it was used as often as it may be, or taken back",
+        )),
         TokenUse::Expired => Err(refuse(problem::TOKEN_EXPIRED, "The enrolment token has expired", "its time is over")),
     }
 }
@@ -102,7 +110,11 @@ fn refuse(kind: &str, title: &str, detail: &str) -> Refusal {
 }
 
 fn unknown() -> Refusal {
-    refuse(problem::TOKEN_UNKNOWN, "The enrolment token is not known here", "this server did not make it, or forgot it long ago")
+    refuse(
+        problem::TOKEN_UNKNOWN,
+        "The enrolment token is not known here",
+        "this server did not make it, or forgot it long ago",
+    )
 }
 
 /// sha-256 of the token's secret. A token that pins another authority was made by another server.

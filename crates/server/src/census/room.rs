@@ -30,8 +30,13 @@ impl Default for Room {
 /// Takes room for the request's body until it is answered.
 pub(super) async fn take(State(room): State<Room>, request: Request, next: Next) -> Response {
     let Some(length) = request.body().size_hint().exact() else {
-        return Refusal::new(StatusCode::LENGTH_REQUIRED, kind::INVALID, "The body's length is not told", "the request has no content-length")
-            .into_response();
+        return Refusal::new(
+            StatusCode::LENGTH_REQUIRED,
+            kind::INVALID,
+            "The body's length is not told",
+            "the request has no content-length",
+        )
+        .into_response();
     };
     let length = usize::try_from(length).unwrap_or(usize::MAX).min(CHECK_IN_BODY);
     let pieces = u32::try_from(length.div_ceil(PIECE)).unwrap_or(u32::MAX);

@@ -56,7 +56,8 @@ pub async fn members(state: &AppState, actor: &Actor, name: &str, request: Group
         return Err(OpsError::invalid("add", "too many hosts in one request", format!("at most {MEMBERS}")));
     }
     let (name, now) = (name.to_owned(), clock::now());
-    let record = actor.record("group.members", &name, serde_json::json!({ "add": request.add, "remove": request.remove }));
+    let record =
+        actor.record("group.members", &name, serde_json::json!({ "add": request.add, "remove": request.remove }));
     state
         .store
         .write(move |connection| {

@@ -51,7 +51,11 @@ pub async fn list(state: &AppState, actor: &Actor, query: HostQuery) -> Result<H
         .map(|word| {
             HostState::parse(&word).ok_or_else(|| {
                 let known: Vec<&str> = HostState::STATES.iter().map(|state| state.as_str()).collect();
-                OpsError::invalid("state", format!("`{word}` is no state of a host"), format!("one of {}", known.join(", ")))
+                OpsError::invalid(
+                    "state",
+                    format!("`{word}` is no state of a host"),
+                    format!("one of {}", known.join(", ")),
+                )
             })
         })
         .transpose()?;
@@ -86,7 +90,11 @@ pub async fn list(state: &AppState, actor: &Actor, query: HostQuery) -> Result<H
         .await?;
     let more = records.len() > limit as usize;
     records.truncate(limit as usize);
-    let next = if more { records.last().map(|last| format!("{}.{}", last.id, URL_SAFE_NO_PAD.encode(&last.name))) } else { None };
+    let next = if more {
+        records.last().map(|last| format!("{}.{}", last.id, URL_SAFE_NO_PAD.encode(&last.name)))
+    } else {
+        None
+    };
     Ok(HostList { items: records.iter().map(summary).collect(), next, total })
 }
 
@@ -139,7 +147,10 @@ pub(crate) fn resolve(connection: &mut Connection, text: &str) -> fettle_store::
         [] => Err(fettle_store::StoreError::not_found(format!("host `{text}`"))),
         several => {
             let ids: Vec<String> = several.iter().map(|record| record.id.to_string()).collect();
-            Err(fettle_store::StoreError::conflict(format!("`{text}` means several hosts ({}): name one by its id", ids.join(", "))))
+            Err(fettle_store::StoreError::conflict(format!(
+                "`{text}` means several hosts ({}): name one by its id",
+                ids.join(", ")
+            )))
         }
     }
 }
@@ -230,7 +241,9 @@ pub async fn packages(
     let total = packages.len() as u64;
     let start: usize = match after {
         None => 0,
-        Some(text) => text.parse().map_err(|_| OpsError::invalid("after", "not a place in this list", "the `next` of the page before"))?,
+        Some(text) => text
+            .parse()
+            .map_err(|_| OpsError::invalid("after", "not a place in this list", "the `next` of the page before"))?,
     };
     let limit = page_length(limit) as usize;
     let end = start.saturating_add(limit);
@@ -267,7 +280,10 @@ pub async fn revoke(state: &AppState, actor: &Actor, host: &str, reason: String)
         .store
         .write(move |connection| {
             let id = resolve(connection, &name)?;
-            let reasons = [Reason::new("host.revoked", if reason.is_empty() { "revoked by a person".to_owned() } else { reason.clone() })];
+            let reasons = [Reason::new(
+                "host.revoked",
+                if reason.is_empty() { "revoked by a person".to_owned() } else { reason.clone() },
+            )];
             host::host_transition(connection, id, HostEvent::Retire, &actor.name, &reasons, now)?;
             audit::append(connection, now, &actor.record("host.revoke", id, serde_json::json!({ "reason": reason })))?;
             // Other servers learn it by this mark, and end the long poll of the host.
@@ -292,19 +308,30 @@ pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Expl
         .await?;
     let settings = &state.settings.hosts;
     let quiet = record.last_seen.until(clock::now()).as_secs();
-    let mut reasons = vec![view("host.last-seen", format!("it last spoke {quiet} seconds ago, at {}", record.last_seen))];
+    let mut reasons =
+        vec![view("host.last-seen", format!("it last spoke {quiet} seconds ago, at {}", record.last_seen))];
     let facts: HostFacts = serde_json::from_str(&record.facts).unwrap_or_default();
-    reasons.extend(facts.reboot_pending.iter().map(|why| view("host.reboot-needed", format!("a reboot is needed: {why}"))));
+    reasons.extend(
+        facts.reboot_pending.iter().map(|why| view("host.reboot-needed", format!("a reboot is needed: {why}"))),
+    );
     if record.restart_pending > 0 {
-        reasons.push(view("host.restart-needed", format!("{} services still use replaced files", record.restart_pending)));
+        reasons
+            .push(view("host.restart-needed", format!("{} services still use replaced files", record.restart_pending)));
     }
     let waiting_for = match record.state {
-        HostState::Enrolling => vec!["its first check-in with a whole inventory (`fettle agent run` on the host)".to_owned()],
+        HostState::Enrolling => {
+            vec!["its first check-in with a whole inventory (`fettle agent run` on the host)".to_owned()]
+        }
         HostState::Managed => {
             let until = settings.check_in_seconds * u64::from(settings.silent_after.max(1));
-            vec![format!("its next check-in, every {} seconds; silent after {until} seconds without one", settings.check_in_seconds)]
+            vec![format!(
+                "its next check-in, every {} seconds; silent after {until} seconds without one",
+                settings.check_in_seconds
+            )]
         }
-        HostState::Silent => vec!["a check-in: see on the host whether the agent runs and reaches the server".to_owned()],
+        HostState::Silent => {
+            vec!["a check-in: see on the host whether the agent runs and reaches the server".to_owned()]
+        }
         HostState::Retired => vec!["nothing: it was revoked; to manage it again enrol it anew".to_owned()],
         HostState::Discovered | HostState::Ignored => Vec::new(),
     };
@@ -315,7 +342,9 @@ pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Expl
             at: at.to_string(),
             event,
             actor,
-            reasons: serde_json::from_str::<Vec<Reason>>(&reasons).map(|list| super::finding::reason_views(&list)).unwrap_or_default(),
+            reasons: serde_json::from_str::<Vec<Reason>>(&reasons)
+                .map(|list| super::finding::reason_views(&list))
+                .unwrap_or_default(),
         })
         .collect();
     Ok(Explanation {
@@ -345,14 +374,22 @@ pub async fn token_create(
     }
     let seconds = request.expires_seconds.unwrap_or(3600);
     if !(60..=31_536_000).contains(&seconds) {
-        return Err(OpsError::invalid("expires_seconds", format!("{seconds} is out of range"), "60 (a minute) to 31536000 (a year)"));
+        return Err(OpsError::invalid(
+            "expires_seconds",
+            format!("{seconds} is out of range"),
+            "60 (a minute) to 31536000 (a year)",
+        ));
     }
     if let Some(name) = &request.group {
         super::group::check_name(name)?;
     }
     let server = request.server.unwrap_or_else(|| own_address.to_owned());
     if !server.starts_with("https://") {
-        return Err(OpsError::invalid("server", format!("`{server}` is no https address"), "https://HOST:PORT as the machines reach it"));
+        return Err(OpsError::invalid(
+            "server",
+            format!("`{server}` is no https address"),
+            "https://HOST:PORT as the machines reach it",
+        ));
     }
     let secret = secret::fresh()?;
     let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes()).as_ref().to_vec();
@@ -360,12 +397,17 @@ pub async fn token_create(
     let expires_at = now.after(Duration::from_secs(seconds));
     let id: EnrolmentTokenId = clock::fresh();
     let (by, group_name) = (actor.name.clone(), request.group.clone());
-    let record = actor.record("enrolment-token.create", id, serde_json::json!({ "group": request.group, "uses": uses, "expires_at": expires_at }));
+    let record = actor.record(
+        "enrolment-token.create",
+        id,
+        serde_json::json!({ "group": request.group, "uses": uses, "expires_at": expires_at }),
+    );
     state
         .store
         .write(move |connection| {
             let group = group_name.map(|name| find_or_make_group(connection, &name, now)).transpose()?;
-            let token = EnrolmentToken { id, group, uses_left: i64::from(uses), expires_at, created_by: by, created_at: now };
+            let token =
+                EnrolmentToken { id, group, uses_left: i64::from(uses), expires_at, created_by: by, created_at: now };
             enrolment_token::enrolment_token_create(connection, &token, &digest)?;
             audit::append(connection, now, &record).map(|_| ())
         })
@@ -381,7 +423,11 @@ pub async fn token_create(
     })
 }
 
-fn find_or_make_group(connection: &mut Connection, name: &str, now: Timestamp) -> fettle_store::Result<fettle_domain::GroupId> {
+fn find_or_make_group(
+    connection: &mut Connection,
+    name: &str,
+    now: Timestamp,
+) -> fettle_store::Result<fettle_domain::GroupId> {
     match group::group_by_name(connection, name) {
         Err(fettle_store::StoreError::NotFound { .. }) => {
             let id = clock::fresh();

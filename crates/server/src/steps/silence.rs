@@ -22,8 +22,9 @@ pub async fn run(state: AppState) {
             () = tokio::time::sleep(pause) => {}
         }
         pause = Duration::from_secs(30).min(limit);
-        while let Ok(found) =
-            once(&state, limit).await.inspect_err(|error| tracing::warn!(host.error = %error, "cannot look for silent hosts"))
+        while let Ok(found) = once(&state, limit)
+            .await
+            .inspect_err(|error| tracing::warn!(host.error = %error, "cannot look for silent hosts"))
         {
             if found < BATCH as usize || state.shutdown.is_requested() {
                 break;
@@ -34,7 +35,9 @@ pub async fn run(state: AppState) {
 
 async fn once(state: &AppState, limit: Duration) -> fettle_store::Result<usize> {
     let now = clock::now();
-    let since = Timestamp::from_unix_millis(now.unix_millis().saturating_sub(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)));
+    let since = Timestamp::from_unix_millis(
+        now.unix_millis().saturating_sub(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)),
+    );
     let quiet = state.store.read(move |connection| host::host_quiet_since(connection, since, BATCH)).await?;
     if quiet.is_empty() {
         return Ok(0);
@@ -46,7 +49,14 @@ async fn once(state: &AppState, limit: Duration) -> fettle_store::Result<usize> 
             let quiet = host::host_quiet_since(connection, since, BATCH)?;
             for id in &quiet {
                 let text = format!("no check-in for more than {} seconds", limit.as_secs());
-                host::host_transition(connection, *id, HostEvent::FallSilent, "silence", &[Reason::new("host.silent", text)], now)?;
+                host::host_transition(
+                    connection,
+                    *id,
+                    HostEvent::FallSilent,
+                    "silence",
+                    &[Reason::new("host.silent", text)],
+                    now,
+                )?;
             }
             Ok(quiet.len())
         })

@@ -66,8 +66,10 @@ pub fn enrolment_token_use(connection: &mut Connection, secret_digest: &[u8], no
 
 /// What would come of using it, without using it.
 pub fn enrolment_token_check(connection: &mut Connection, secret_digest: &[u8], now: Timestamp) -> Result<TokenUse> {
-    let row = connection
-        .query_one("SELECT id, group_id, uses_left, expires_at FROM enrolment_token WHERE secret_digest = ?1", &[secret_digest.into()])?;
+    let row = connection.query_one(
+        "SELECT id, group_id, uses_left, expires_at FROM enrolment_token WHERE secret_digest = ?1",
+        &[secret_digest.into()],
+    )?;
     Ok(match row {
         None => TokenUse::Unknown,
         Some(row) if row.time(3)? <= now => TokenUse::Expired,

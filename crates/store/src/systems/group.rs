@@ -59,10 +59,8 @@ pub fn group_add(connection: &mut Connection, group: GroupId, host: HostId) -> R
 
 /// Takes a host out of a group; whether it was in.
 pub fn group_remove(connection: &mut Connection, group: GroupId, host: HostId) -> Result<bool> {
-    let removed = connection.execute(
-        "DELETE FROM host_group_member WHERE group_id = ?1 AND host = ?2",
-        &[group.into(), host.into()],
-    )?;
+    let removed = connection
+        .execute("DELETE FROM host_group_member WHERE group_id = ?1 AND host = ?2", &[group.into(), host.into()])?;
     Ok(removed > 0)
 }
 

@@ -31,11 +31,11 @@ pub struct HostRecord {
     pub reboot_pending: bool,
     /// Services that use replaced files.
     pub restart_pending: i64,
-    /// JSON of the facts.
+    /// JSON of the facts; empty in lists.
     pub facts: String,
     /// Digest of the facts.
     pub facts_digest: String,
-    /// JSON of the services.
+    /// JSON of the services; empty in lists.
     pub services: String,
     /// Digest of the services.
     pub services_digest: String,
@@ -49,7 +49,7 @@ pub struct HostRecord {
     pub last_seen: Timestamp,
 }
 
-const COLUMNS: &str = "id, name, state, generation, agent_version, os_id, os_codename, os_name, reboot_pending, restart_pending, facts, facts_digest, services, services_digest, packages_digest, inventory_mark, enrolled_at, last_seen";
+const COLUMNS: &str = "id, name, state, generation, agent_version, os_id, os_codename, os_name, reboot_pending, restart_pending, facts_digest, services_digest, packages_digest, inventory_mark, enrolled_at, last_seen";
 
 fn read(row: &Row) -> Result<HostRecord> {
     Ok(HostRecord {
@@ -63,14 +63,14 @@ fn read(row: &Row) -> Result<HostRecord> {
         os_name: row.text(7)?.to_owned(),
         reboot_pending: row.bool(8)?,
         restart_pending: row.int(9)?,
-        facts: row.text(10)?.to_owned(),
-        facts_digest: digest_text(row, 11)?,
-        services: row.text(12)?.to_owned(),
-        services_digest: digest_text(row, 13)?,
-        packages_digest: digest_text(row, 14)?,
-        inventory_mark: row.int(15)?,
-        enrolled_at: row.time(16)?,
-        last_seen: row.time(17)?,
+        facts_digest: digest_text(row, 10)?,
+        services_digest: digest_text(row, 11)?,
+        packages_digest: digest_text(row, 12)?,
+        inventory_mark: row.int(13)?,
+        enrolled_at: row.time(14)?,
+        last_seen: row.time(15)?,
+        facts: String::new(),
+        services: String::new(),
     })
 }
 
@@ -130,7 +130,8 @@ pub fn host_get(connection: &mut Connection, id: HostId) -> Result<HostRecord> {
 
 /// Hosts of this name (names are not unique).
 pub fn host_by_name(connection: &mut Connection, name: &str) -> Result<Vec<HostRecord>> {
-    let rows = connection.query(&format!("SELECT {COLUMNS} FROM host WHERE name = ?1 ORDER BY id LIMIT 20"), &[name.into()])?;
+    let rows = connection
+        .query(&format!("SELECT {COLUMNS} FROM host WHERE name = ?1 ORDER BY id LIMIT 20"), &[name.into()])?;
     rows.iter().map(read).collect()
 }
 
@@ -140,7 +141,9 @@ pub fn host_names(connection: &mut Connection, hosts: &[HostId]) -> Result<HashM
     for chunk in hosts.chunks(500) {
         let marks: Vec<String> = (1..=chunk.len()).map(|number| format!("?{number}")).collect();
         let values: Vec<Value> = chunk.iter().map(Value::from).collect();
-        for row in connection.query(&format!("SELECT id, name FROM host WHERE id IN ({})", marks.join(", ")), &values)? {
+        for row in
+            connection.query(&format!("SELECT id, name FROM host WHERE id IN ({})", marks.join(", ")), &values)?
+        {
             names.insert(row.id(0)?, row.text(1)?.to_owned());
         }
     }
@@ -248,7 +251,14 @@ pub fn host_transition(
     Ok(state)
 }
 
-fn event(connection: &mut Connection, id: HostId, at: Timestamp, event: &str, actor: &str, reasons: &[Reason]) -> Result<()> {
+fn event(
+    connection: &mut Connection,
+    id: HostId,
+    at: Timestamp,
+    event: &str,
+    actor: &str,
+    reasons: &[Reason],
+) -> Result<()> {
     let reasons = serde_json::to_string(reasons)
         .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })?;
     connection.execute(
@@ -298,8 +308,12 @@ pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> 
         let Some(last) = chunk.last() else { continue };
         // Padded with repetitions, so that there are nine texts of this statement and not 256.
         let padded = chunk.len().next_power_of_two();
-        let values: Vec<Value> =
-            chunk.iter().chain(std::iter::repeat(last)).take(padded).flat_map(|(host, at)| [host.into(), (*at).into()]).collect();
+        let values: Vec<Value> = chunk
+            .iter()
+            .chain(std::iter::repeat(last))
+            .take(padded)
+            .flat_map(|(host, at)| [host.into(), (*at).into()])
+            .collect();
         let rows = match connection.dialect() {
             crate::Dialect::Sqlite => numbered_rows(padded, 2, "", 1),
             // Without types a VALUES list of parameters is text to PostgreSQL.
@@ -318,7 +332,8 @@ pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> 
         )?;
         for row in &found {
             let head = HostHead {
-                state: HostState::parse(row.text(1)?).ok_or_else(|| StoreError::Corrupt { what: "host.state".into() })?,
+                state: HostState::parse(row.text(1)?)
+                    .ok_or_else(|| StoreError::Corrupt { what: "host.state".into() })?,
                 facts_digest: digest_text(row, 2)?,
                 services_digest: digest_text(row, 3)?,
                 packages_digest: digest_text(row, 4)?,
@@ -355,7 +370,13 @@ pub fn host_set_facts(connection: &mut Connection, id: HostId, facts: &HostFacts
 }
 
 /// Replaces the services.
-pub fn host_set_services(connection: &mut Connection, id: HostId, json: &str, digest: &str, restart_pending: i64) -> Result<()> {
+pub fn host_set_services(
+    connection: &mut Connection,
+    id: HostId,
+    json: &str,
+    digest: &str,
+    restart_pending: i64,
+) -> Result<()> {
     connection.execute(
         "UPDATE host SET services = ?2, services_digest = ?3, restart_pending = ?4 WHERE id = ?1",
         &[id.into(), json.into(), digest_value(digest)?, restart_pending.into()],
@@ -410,7 +431,8 @@ pub fn host_mark_stale(
 
 /// Release codenames that hosts have.
 pub fn host_releases(connection: &mut Connection) -> Result<Vec<String>> {
-    let rows = connection.query("SELECT DISTINCT os_codename FROM host WHERE state <> 'retired' ORDER BY os_codename LIMIT 1000", &[])?;
+    let rows = connection
+        .query("SELECT DISTINCT os_codename FROM host WHERE state <> 'retired' ORDER BY os_codename LIMIT 1000", &[])?;
     rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
 }
 
@@ -437,8 +459,10 @@ pub fn host_quiet_since(connection: &mut Connection, since: Timestamp, limit: u3
 
 /// The next sequence of a signed offer for this host.
 pub fn host_next_offer_sequence(connection: &mut Connection, id: HostId) -> Result<u64> {
-    let row = connection
-        .query_one("UPDATE host SET offer_sequence = offer_sequence + 1 WHERE id = ?1 RETURNING offer_sequence", &[id.into()])?;
+    let row = connection.query_one(
+        "UPDATE host SET offer_sequence = offer_sequence + 1 WHERE id = ?1 RETURNING offer_sequence",
+        &[id.into()],
+    )?;
     let sequence = row.ok_or_else(|| StoreError::not_found(id))?.int(0)?;
     Ok(u64::try_from(sequence).unwrap_or(0))
 }

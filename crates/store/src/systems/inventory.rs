@@ -12,14 +12,17 @@ pub use super::package_dictionary::PackageDictionary;
 
 /// A digest as the database keeps it: 32 bytes instead of 64 characters of hex; none when empty.
 pub(super) fn digest_value(hex: &str) -> Result<Value> {
-    let refused = || StoreError::Refused { cause: format!("`{}` is no sha-256 digest", hex.chars().take(80).collect::<String>()) };
+    let refused = || StoreError::Refused {
+        cause: format!("`{}` is no sha-256 digest", hex.chars().take(80).collect::<String>()),
+    };
     if hex.is_empty() {
         return Ok(Value::Blob(Vec::new()));
     }
     if hex.len() != 64 || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return Err(refused());
     }
-    let bytes = (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()));
+    let bytes =
+        (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()));
     bytes.collect::<Option<Vec<u8>>>().map(Value::Blob).ok_or_else(refused)
 }
 
@@ -51,7 +54,10 @@ pub fn package_set_put(
 ) -> Result<Learned> {
     if package_set_exists(connection, digest)? {
         // It may be about to be swept: it is wanted again.
-        connection.execute("UPDATE package_set SET unused_since = 0 WHERE digest = ?1 AND unused_since <> 0", &[digest_value(digest)?])?;
+        connection.execute(
+            "UPDATE package_set SET unused_since = 0 WHERE digest = ?1 AND unused_since <> 0",
+            &[digest_value(digest)?],
+        )?;
         return Ok(Learned::default());
     }
     let (ids, learned) = dictionary.ids(connection, packages.iter().map(|installed| &installed.package))?;
@@ -70,7 +76,8 @@ pub fn package_set_put(
 
 fn bytes_of(set: &RoaringBitmap) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(set.serialized_size());
-    set.serialize_into(&mut bytes).map_err(|error| StoreError::Refused { cause: format!("cannot write a set: {error}") })?;
+    set.serialize_into(&mut bytes)
+        .map_err(|error| StoreError::Refused { cause: format!("cannot write a set: {error}") })?;
     Ok(bytes)
 }
 
@@ -102,7 +109,8 @@ impl Marks {
             let mut set = set.clone();
             set.optimize();
             for part in [label.as_bytes(), &bytes_of(&set)?] {
-                let length = u32::try_from(part.len()).map_err(|_| StoreError::Refused { cause: "a mark is too long".into() })?;
+                let length = u32::try_from(part.len())
+                    .map_err(|_| StoreError::Refused { cause: "a mark is too long".into() })?;
                 bytes.extend(length.to_le_bytes());
                 bytes.extend(part);
             }
@@ -195,7 +203,8 @@ pub fn package_set_get(
         .into_iter()
         .map(|(id, package)| {
             let origin = marks.labelled(ORIGIN).find(|(_, set)| set.contains(id)).map_or(usual, |(origin, _)| origin);
-            let state = marks.labelled(STATE).find(|(_, set)| set.contains(id)).and_then(|(state, _)| parse_state(state));
+            let state =
+                marks.labelled(STATE).find(|(_, set)| set.contains(id)).and_then(|(state, _)| parse_state(state));
             InstalledPackage {
                 package: (*package).clone(),
                 origin: origin.to_owned(),
@@ -251,8 +260,10 @@ pub fn package_set_sweep(
     now: Timestamp,
     noted_before: Timestamp,
 ) -> Result<bool> {
-    let step = connection
-        .query("SELECT digest FROM package_set WHERE digest > ?1 ORDER BY digest LIMIT ?2", &[sweep.after.as_slice().into(), rows.into()])?;
+    let step = connection.query(
+        "SELECT digest FROM package_set WHERE digest > ?1 ORDER BY digest LIMIT ?2",
+        &[sweep.after.as_slice().into(), rows.into()],
+    )?;
     let Some(last) = step.last() else { return Ok(true) };
     let (first, last, full) = (sweep.after.clone(), last.blob(0)?.to_vec(), step.len() == rows as usize);
     const UNUSED: &str = "digest > ?1 AND digest <= ?2 AND NOT EXISTS (SELECT 1 FROM host h WHERE h.packages_digest = package_set.digest)";
@@ -263,7 +274,10 @@ pub fn package_set_sweep(
         &[from, to, noted_before.into()],
     )?;
     let [from, to] = range;
-    connection.execute(&format!("UPDATE package_set SET unused_since = ?3 WHERE {UNUSED} AND unused_since = 0"), &[from, to, now.into()])?;
+    connection.execute(
+        &format!("UPDATE package_set SET unused_since = ?3 WHERE {UNUSED} AND unused_since = 0"),
+        &[from, to, now.into()],
+    )?;
     sweep.after = last;
     Ok(!full)
 }

@@ -88,7 +88,11 @@ impl PackageDictionary {
     }
 
     /// Package versions of these ids.
-    pub(super) fn versions(&self, connection: &mut Connection, ids: &RoaringBitmap) -> Result<Vec<(u32, Arc<PackageVersion>)>> {
+    pub(super) fn versions(
+        &self,
+        connection: &mut Connection,
+        ids: &RoaringBitmap,
+    ) -> Result<Vec<(u32, Arc<PackageVersion>)>> {
         let missing: Vec<u32> = {
             let remembered = self.lock();
             ids.iter().filter(|id| !remembered.by_id.contains_key(id)).collect()
@@ -97,10 +101,15 @@ impl PackageDictionary {
         for chunk in missing.chunks(ROWS) {
             // Padded with repetitions, so that there are few texts of this statement.
             let padded = chunk.len().next_power_of_two();
-            let values: Vec<Value> = chunk.iter().chain(std::iter::repeat(chunk.last().unwrap_or(&0))).take(padded).map(|id| (*id).into()).collect();
+            let values: Vec<Value> = chunk
+                .iter()
+                .chain(std::iter::repeat(chunk.last().unwrap_or(&0)))
+                .take(padded)
+                .map(|id| (*id).into())
+                .collect();
             let marks: Vec<String> = (1..=padded).map(|number| format!("?{number}")).collect();
-            let rows =
-                connection.query(&format!("SELECT id, {KEY} FROM package_version WHERE id IN ({})", marks.join(", ")), &values)?;
+            let rows = connection
+                .query(&format!("SELECT id, {KEY} FROM package_version WHERE id IN ({})", marks.join(", ")), &values)?;
             for row in &rows {
                 let (id, package) = read(row)?;
                 found.insert(id, Arc::new(package));
@@ -114,7 +123,9 @@ impl PackageDictionary {
         ids.iter()
             .map(|id| {
                 let package = found.get(&id).or_else(|| remembered.by_id.get(&id)).cloned();
-                package.map(|package| (id, package)).ok_or_else(|| StoreError::Corrupt { what: format!("package_version {id} is missing") })
+                package
+                    .map(|package| (id, package))
+                    .ok_or_else(|| StoreError::Corrupt { what: format!("package_version {id} is missing") })
             })
             .collect()
     }
@@ -134,15 +145,20 @@ fn obtain(connection: &mut Connection, packages: &[PackageVersion]) -> Result<Ha
     }
     let values: Vec<Value> = new.iter().flat_map(|package| key_of(package)).collect();
     let rows = numbered_rows(new.len(), 6, "", 1);
-    let added =
-        connection.query(&format!("INSERT INTO package_version ({KEY}) VALUES {rows} ON CONFLICT ({KEY}) DO NOTHING RETURNING id, {KEY}"), &values)?;
+    let added = connection.query(
+        &format!(
+            "INSERT INTO package_version ({KEY}) VALUES {rows} ON CONFLICT ({KEY}) DO NOTHING RETURNING id, {KEY}"
+        ),
+        &values,
+    )?;
     for row in &added {
         let (id, package) = read(row)?;
         found.insert(package, id);
     }
     if new.iter().any(|package| !found.contains_key(*package)) {
         // Another server was quicker; its commit was waited for.
-        let late: Vec<PackageVersion> = new.into_iter().filter(|package| !found.contains_key(*package)).cloned().collect();
+        let late: Vec<PackageVersion> =
+            new.into_iter().filter(|package| !found.contains_key(*package)).cloned().collect();
         found.extend(find(connection, &late)?);
     }
     Ok(found)

@@ -41,6 +41,8 @@ pub struct WaveRecord {
     pub generation: i64,
     /// When it came into its state.
     pub since: Timestamp,
+    /// When it was last opened (or made, before that): its hosts' silence counts from there.
+    pub opened_at: Timestamp,
 }
 
 const COLUMNS: &str = "id, plan, change_id, state, generation, start_at, window_end, changed_at";
@@ -74,7 +76,7 @@ pub fn rollout_create(connection: &mut Connection, rollout: &RolloutRecord, wave
     )?;
     for number in 1..=waves {
         connection.execute(
-            "INSERT INTO wave (rollout, number, state, generation, since) VALUES (?1, ?2, ?3, 1, ?4)",
+            "INSERT INTO wave (rollout, number, state, generation, since, opened_at) VALUES (?1, ?2, ?3, 1, ?4, ?4)",
             &[rollout.id.into(), number.into(), WaveState::Waiting.as_str().into(), rollout.changed_at.into()],
         )?;
     }
@@ -138,7 +140,7 @@ pub fn rollout_transition(
 
 /// Waves of a rollout, in order.
 pub fn waves(connection: &mut Connection, rollout: RolloutId) -> Result<Vec<WaveRecord>> {
-    let rows = connection.query("SELECT number, state, generation, since FROM wave WHERE rollout = ?1 ORDER BY number", &[rollout.into()])?;
+    let rows = connection.query("SELECT number, state, generation, since, opened_at FROM wave WHERE rollout = ?1 ORDER BY number", &[rollout.into()])?;
     rows.iter()
         .map(|row| {
             Ok(WaveRecord {
@@ -147,6 +149,7 @@ pub fn waves(connection: &mut Connection, rollout: RolloutId) -> Result<Vec<Wave
                 state: state(row.text(1)?)?,
                 generation: row.int(2)?,
                 since: row.time(3)?,
+                opened_at: row.time(4)?,
             })
         })
         .collect()
@@ -162,9 +165,10 @@ pub fn wave_transition(
     now: Timestamp,
 ) -> Result<WaveState> {
     let fresh = wave.state.next(by)?;
+    let opened_at = if fresh == WaveState::Open { now } else { wave.opened_at };
     let written = connection.execute(
-        "UPDATE wave SET state = ?4, generation = generation + 1, since = ?5 WHERE rollout = ?1 AND number = ?2 AND generation = ?3",
-        &[wave.rollout.into(), wave.number.into(), wave.generation.into(), fresh.as_str().into(), now.into()],
+        "UPDATE wave SET state = ?4, generation = generation + 1, since = ?5, opened_at = ?6 WHERE rollout = ?1 AND number = ?2 AND generation = ?3",
+        &[wave.rollout.into(), wave.number.into(), wave.generation.into(), fresh.as_str().into(), now.into(), opened_at.into()],
     )?;
     if written == 0 {
         return Err(StoreError::conflict(format!("wave {} of {}", wave.number, wave.rollout)));

@@ -4,8 +4,8 @@ use fettle_domain::machine::{HostEvent, HostState};
 use fettle_domain::reason::Reason;
 use fettle_domain::{EnrolmentTokenId, GroupId, HostId, Timestamp};
 use fettle_store::systems::enrolment_token::{self, EnrolmentToken, TokenUse};
-use fettle_store::systems::host::{self, HostFactsColumns, HostFilter};
 use fettle_store::systems::group;
+use fettle_store::systems::host::{self, HostFactsColumns, HostFilter};
 use fettle_store::{Store, StoreError};
 use fettle_testkit::on_both;
 use std::collections::HashMap;
@@ -19,12 +19,19 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn make(store: &Store, number: u16, name: &str, codename: &str) {
-    let facts = HostFactsColumns { name: name.into(), os_codename: codename.into(), json: "{}".into(), ..HostFactsColumns::default() };
+    let facts = HostFactsColumns {
+        name: name.into(),
+        os_codename: codename.into(),
+        json: "{}".into(),
+        ..HostFactsColumns::default()
+    };
     store.write_blocking(move |c| host::host_create(c, id(number), &facts, "0.1.0", at(0))).unwrap();
 }
 
 fn event(store: &Store, number: u16, event: HostEvent) -> fettle_store::Result<HostState> {
-    store.write_blocking(move |c| host::host_transition(c, id(number), event, "ada", &[Reason::new("test", "because")], at(9)))
+    store.write_blocking(move |c| {
+        host::host_transition(c, id(number), event, "ada", &[Reason::new("test", "because")], at(9))
+    })
 }
 
 fn counts(store: &Store) -> HashMap<HostState, u64> {
@@ -119,9 +126,13 @@ fn what_a_host_reports_replaces_what_it_reported() {
 fn lists_are_paged_and_narrowed_in_the_database() {
     on_both(|store| {
         // Two of one name: the place in the list is name and id.
-        for (number, name, codename) in
-            [(1, "web-1", "bookworm"), (2, "db-1", "bookworm"), (3, "web-1", "trixie"), (4, "web-2", "bookworm"), (5, "old", "bookworm")]
-        {
+        for (number, name, codename) in [
+            (1, "web-1", "bookworm"),
+            (2, "db-1", "bookworm"),
+            (3, "web-1", "trixie"),
+            (4, "web-2", "bookworm"),
+            (5, "old", "bookworm"),
+        ] {
             make(store, number, name, codename);
         }
         event(store, 5, HostEvent::Retire).unwrap();
@@ -148,7 +159,11 @@ fn lists_are_paged_and_narrowed_in_the_database() {
         assert_eq!(list(HostFilter { codename: Some("trixie".into()), ..all.clone() }, None, 9), [id(3)]);
         assert_eq!(list(HostFilter { restart_needed: true, ..all.clone() }, None, 9), [id(2)]);
         assert_eq!(list(HostFilter { text: Some("EB-".into()), ..all.clone() }, None, 9), [id(1), id(3), id(4)]);
-        assert_eq!(list(HostFilter { text: Some("%".into()), ..all.clone() }, None, 9).len(), 4, "no wildcard reaches the database");
+        assert_eq!(
+            list(HostFilter { text: Some("%".into()), ..all.clone() }, None, 9).len(),
+            4,
+            "no wildcard reaches the database"
+        );
         assert_eq!(store.read_blocking(|c| host::host_by_name(c, "web-1")).unwrap().len(), 2);
         let names = store.read_blocking(|c| host::host_names(c, &[id(1), id(2), id(99)])).unwrap();
         assert_eq!(names, HashMap::from([(id(1), "web-1".into()), (id(2), "db-1".into())]));
@@ -159,7 +174,8 @@ fn lists_are_paged_and_narrowed_in_the_database() {
         assert!(!store.write_blocking(move |c| group::group_remove(c, group, id(4))).unwrap());
         let groups = store.read_blocking(group::group_list).unwrap();
         assert_eq!((groups.len(), groups[0].hosts), (1, 2));
-        let again = store.write_blocking(|c| group::group_create(c, GroupId::new(2, [2; 10]), "web", at(0))).unwrap_err();
+        let again =
+            store.write_blocking(|c| group::group_create(c, GroupId::new(2, [2; 10]), "web", at(0))).unwrap_err();
         assert!(matches!(again, StoreError::Duplicate { .. }), "{again:?}");
         assert!(store.read_blocking(|c| group::group_by_name(c, "none")).is_err());
     });
@@ -172,8 +188,14 @@ fn no_page_reads_the_whole_fleet() {
             return;
         }
         for (sql, index) in [
-            ("SELECT id FROM host WHERE state <> 'retired' AND (name, id) > ('a', x'00') ORDER BY name, id LIMIT 100", "host_by_name"),
-            ("SELECT id FROM host WHERE state IN ('enrolling', 'managed') AND last_seen < 5 ORDER BY last_seen LIMIT 9", "host_by_state"),
+            (
+                "SELECT id FROM host WHERE state <> 'retired' AND (name, id) > ('a', x'00') ORDER BY name, id LIMIT 100",
+                "host_by_name",
+            ),
+            (
+                "SELECT id FROM host WHERE state IN ('enrolling', 'managed') AND last_seen < 5 ORDER BY last_seen LIMIT 9",
+                "host_by_state",
+            ),
             ("SELECT 1 FROM host h WHERE h.packages_digest = x'00'", "host_by_set"),
         ] {
             let plan = store.read_blocking(|c| c.explain(sql, &[])).unwrap();
@@ -200,8 +222,12 @@ fn a_token_is_used_as_often_as_it_may() {
         };
         let one = token(1, 2, 100);
         let two = token(2, 5, 50);
-        let take = |number: u8, now: i64| store.write_blocking(move |c| enrolment_token::enrolment_token_use(c, &[number; 32], at(now))).unwrap();
-        let look = |number: u8, now: i64| store.read_blocking(move |c| enrolment_token::enrolment_token_check(c, &[number; 32], at(now))).unwrap();
+        let take = |number: u8, now: i64| {
+            store.write_blocking(move |c| enrolment_token::enrolment_token_use(c, &[number; 32], at(now))).unwrap()
+        };
+        let look = |number: u8, now: i64| {
+            store.read_blocking(move |c| enrolment_token::enrolment_token_check(c, &[number; 32], at(now))).unwrap()
+        };
         assert_eq!(look(1, 1), TokenUse::Taken(one.id, one.group));
         assert_eq!(take(1, 1), TokenUse::Taken(one.id, one.group));
         // A refused enrolment costs nothing: the use is taken in the write that is given up.
@@ -218,6 +244,10 @@ fn a_token_is_used_as_often_as_it_may() {
         assert_eq!(listed, std::slice::from_ref(&two));
         assert!(store.write_blocking(move |c| enrolment_token::enrolment_token_revoke(c, two.id)).unwrap());
         assert_eq!(take(2, 10), TokenUse::UsedUp);
-        assert!(!store.write_blocking(|c| enrolment_token::enrolment_token_revoke(c, EnrolmentTokenId::new(9, [9; 10]))).unwrap());
+        assert!(
+            !store
+                .write_blocking(|c| enrolment_token::enrolment_token_revoke(c, EnrolmentTokenId::new(9, [9; 10])))
+                .unwrap()
+        );
     });
 }

@@ -91,7 +91,9 @@ fn a_set_that_names_a_package_twice_is_refused() {
         let mut twice = vec![package("a", 1), package("a", 1)];
         twice[1].held = true;
         let error = store
-            .write_blocking(move |c| inventory::package_set_put(c, &PackageDictionary::default(), &digest(1), &twice).map(|_| ()))
+            .write_blocking(move |c| {
+                inventory::package_set_put(c, &PackageDictionary::default(), &digest(1), &twice).map(|_| ())
+            })
             .unwrap_err();
         assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
     });
@@ -133,7 +135,9 @@ fn sets_that_no_host_has_are_swept_after_a_while() {
             store.write_blocking(move |c| host::host_set_packages(c, host_of(host), &digest(number))).unwrap();
         };
         for host in [1, 2] {
-            store.write_blocking(move |c| host::host_create(c, host_of(host), &HostFactsColumns::default(), "1", at(0))).unwrap();
+            store
+                .write_blocking(move |c| host::host_create(c, host_of(host), &HostFactsColumns::default(), "1", at(0)))
+                .unwrap();
             have(host, 2);
         }
         let sweep = |now: i64| {
@@ -172,12 +176,14 @@ fn sets_that_no_host_has_are_swept_after_a_while() {
 
 /// A change of the host between two reports: which packages at which version, and their marks.
 fn states() -> impl Strategy<Value = Vec<BTreeSet<InstalledPackage>>> {
-    let one = (0_u8..24, 0_u8..3, 0_u8..3, any::<bool>(), any::<bool>()).prop_map(|(name, version, origin, held, automatic)| {
-        let mut one = package(&format!("p{name:02}"), version);
-        one.origin = ["Debian:bookworm", "Debian:bookworm-security", ""][usize::from(origin)].into();
-        (one.held, one.automatic) = (held, automatic);
-        one
-    });
+    let one = (0_u8..24, 0_u8..3, 0_u8..3, any::<bool>(), any::<bool>()).prop_map(
+        |(name, version, origin, held, automatic)| {
+            let mut one = package(&format!("p{name:02}"), version);
+            one.origin = ["Debian:bookworm", "Debian:bookworm-security", ""][usize::from(origin)].into();
+            (one.held, one.automatic) = (held, automatic);
+            one
+        },
+    );
     let set = proptest::collection::vec(one, 0..24).prop_map(|all| {
         let mut names = BTreeSet::new();
         all.into_iter().filter(|one| names.insert(one.package.clone())).collect::<BTreeSet<_>>()
@@ -190,7 +196,8 @@ fn states() -> impl Strategy<Value = Vec<BTreeSet<InstalledPackage>>> {
 fn differences_come_to_the_same_as_whole_sets() {
     on_both(|store| {
         let counter = std::cell::Cell::new(0_u64);
-        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 40, ..ProptestConfig::default() });
+        let mut runner =
+            proptest::test_runner::TestRunner::new(ProptestConfig { cases: 40, ..ProptestConfig::default() });
         let dictionary = PackageDictionary::default();
         runner
             .run(&states(), |states| {
