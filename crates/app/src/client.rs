@@ -10,6 +10,8 @@ use std::time::Duration;
 const ANSWER: usize = 64 << 20;
 /// Longest wait for one.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest silence in a stream; the server gives a sign of life every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A client of one server.
 pub struct Client {
@@ -63,23 +65,38 @@ impl Client {
         self.ask(Method::DELETE, path, &[], None).await
     }
 
-    async fn ask(&self, method: Method, path: &str, query: &[(&str, String)], body: Option<&Value>) -> Result<Value, Failure> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let answer = self.send(method, path, query, body, Some(PATIENCE)).await?;
         let bytes = read(answer, &self.server).await?;
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&bytes).map_err(|error| Failure::failed(format!("{} sent no JSON: {error}", self.server)))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::failed(format!("{} sent no JSON: {error}", self.server)))
     }
 
-    /// A stream of server-sent events: `each` gets event name and data, and says whether to go on.
-    pub async fn events(&self, path: &str, mut each: impl FnMut(&str, &str) -> Result<bool, Failure>) -> Result<(), Failure> {
-        let mut answer = self.send(Method::GET, path, &[], None, None).await?;
+    /// A stream of server-sent events behind a number: `each` gets event name and data, and says whether to go on.
+    pub async fn events(
+        &self,
+        path: &str,
+        after: u64,
+        mut each: impl FnMut(&str, &str) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let silent = |_| Failure::new(6, format!("{} has been silent for {} s", self.server, SILENCE.as_secs()));
+        let query = [("after", after.to_string())];
+        let asked = self.send(Method::GET, path, &query, None, None);
+        let mut answer = tokio::time::timeout(SILENCE, asked).await.map_err(silent)??;
         let mut buffer: Vec<u8> = Vec::new();
         let (mut name, mut data) = (String::new(), String::new());
         loop {
-            let chunk = answer.chunk().await.map_err(|error| self.unreachable(&error))?;
-            let Some(chunk) = chunk else { return Ok(()) };
+            let chunk = tokio::time::timeout(SILENCE, answer.chunk()).await.map_err(silent)?;
+            let Some(chunk) = chunk.map_err(|error| self.unreachable(&error))? else { return Ok(()) };
             buffer.extend_from_slice(&chunk);
             if buffer.len() > ANSWER {
                 return Err(Failure::failed(format!("{} sends a line without end", self.server)));
@@ -149,10 +166,13 @@ impl Client {
 
 async fn read(mut answer: Response, server: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| Failure::new(6, format!("{server} broke off: {}", chain(&error))))? {
+    while let Some(chunk) =
+        answer.chunk().await.map_err(|error| Failure::new(6, format!("{server} broke off: {}", chain(&error))))?
+    {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > ANSWER {
-            return Err(Failure::failed(format!("{server} answers with more than {} MB", ANSWER >> 20)).advise("Ask for less: --limit"));
+            return Err(Failure::failed(format!("{server} answers with more than {} MB", ANSWER >> 20))
+                .advise("Ask for less: --limit"));
         }
     }
     Ok(bytes)
@@ -181,7 +201,8 @@ pub fn escape(text: &str) -> String {
 /// The 32 bytes of a fingerprint in hex, with or without colons.
 pub fn fingerprint(text: &str) -> Result<[u8; 32], Failure> {
     let wrong = || {
-        Failure::usage(format!("`{text}` is no fingerprint")).advise("It has 64 hexadecimal digits, as `fettle server run` prints them (colons are fine).")
+        Failure::usage(format!("`{text}` is no fingerprint"))
+            .advise("It has 64 hexadecimal digits, as `fettle server run` prints them (colons are fine).")
     };
     let digits: Vec<u32> = text
         .trim_start_matches("sha256:")
@@ -189,8 +210,10 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], Failure> {
         .filter(|c| *c != ':')
         .map(|c| c.to_digit(16).ok_or_else(wrong))
         .collect::<Result<_, _>>()?;
-    let bytes: Vec<u8> =
-        digits.chunks(2).map(|pair| pair.iter().fold(0, |sum, digit| sum * 16 + u8::try_from(*digit).unwrap_or(0))).collect();
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |sum, digit| sum * 16 + u8::try_from(*digit).unwrap_or(0)))
+        .collect();
     if digits.len() != 64 {
         return Err(wrong());
     }
@@ -204,7 +227,12 @@ mod tests {
     #[test]
     fn fingerprints_with_and_without_colons() {
         let plain = "00ff".repeat(16);
-        let colons: String = plain.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).into_owned()).collect::<Vec<_>>().join(":");
+        let colons: String = plain
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| String::from_utf8_lossy(pair).into_owned())
+            .collect::<Vec<_>>()
+            .join(":");
         assert_eq!(fingerprint(&plain).unwrap(), fingerprint(&colons).unwrap());
         assert!(fingerprint("abc").is_err());
         assert!(fingerprint(&"zz".repeat(32)).is_err());

@@ -70,29 +70,42 @@ pub fn load(flags: &Flags) -> Result<Configuration, Failure> {
     };
     overlay(&mut table, environment::variable)?;
     let file: File = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-        Failure::usage(format!("environment: {}", error.message())).advise("fettle config reference lists every key and its variable.")
+        Failure::usage(format!("environment: {}", error.message()))
+            .advise("fettle config reference lists every key and its variable.")
     })?;
     let listen = match &flags.listen {
         Some(text) => text.parse().map_err(|_| {
-            Failure::usage(format!("--listen: `{text}` is no address and port")).advise("Use for example 0.0.0.0:8443 or [::]:8443.")
+            Failure::usage(format!("--listen: `{text}` is no address and port"))
+                .advise("Use for example 0.0.0.0:8443 or [::]:8443.")
         })?,
         None => match file.listen {
             Some(listen) => listen,
             None => LISTEN.parse().map_err(Failure::usage)?,
         },
     };
+    let settings = Settings {
+        server: file.server,
+        sign_in: file.sign_in,
+        hosts: file.hosts,
+        feeds: file.feeds,
+        changes: file.changes,
+    };
+    bounds(&settings)?;
     Ok(Configuration {
         data: flags.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DATA)),
         listen,
         database_url: flags.database_url.clone().or(file.database_url),
-        settings: Settings {
-            server: file.server,
-            sign_in: file.sign_in,
-            hosts: file.hosts,
-            feeds: file.feeds,
-            changes: file.changes,
-        },
+        settings,
     })
+}
+
+/// Refuses values that have the right type and still cannot be used; names every one of them.
+fn bounds(settings: &Settings) -> Result<(), Failure> {
+    let complaints = settings.complaints();
+    let Some(first) = complaints.first() else { return Ok(()) };
+    let all: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+    let variable = key(first.key, "", String::new(), "").variable;
+    Err(Failure::usage(all.join("; ")).advise(format!("It stands in the configuration file or in ${variable}.")))
 }
 
 /// Reads and checks a file; the error names the key, the line and what would be right.
@@ -145,8 +158,18 @@ pub struct Key {
 pub fn keys() -> Vec<Key> {
     let mut keys = vec![
         key("data", "a path", format!("{DATA:?}"), "Keys, certificates and the embedded database."),
-        key("listen", "an address and port", format!("{LISTEN:?}"), "Where the API, the pages and the agents are served."),
-        key("database-url", "a text", "the embedded database".to_owned(), "`postgres://…` to use a PostgreSQL instead."),
+        key(
+            "listen",
+            "an address and port",
+            format!("{LISTEN:?}"),
+            "Where the API, the pages and the agents are served.",
+        ),
+        key(
+            "database-url",
+            "a text",
+            "the embedded database".to_owned(),
+            "`postgres://…` to use a PostgreSQL instead.",
+        ),
     ];
     let schema = schemars::schema_for!(Settings).to_value();
     let defaults = Table::try_from(Settings::default()).unwrap_or_default();
@@ -172,7 +195,8 @@ fn key(path: &str, kind: &'static str, default: String, help: &str) -> Key {
 
 /// The docstring of a key, from the JSON schema of the settings.
 fn help(schema: &serde_json::Value, section: &str, name: &str) -> String {
-    let reference = schema.pointer(&format!("/properties/{section}/$ref")).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let reference =
+        schema.pointer(&format!("/properties/{section}/$ref")).and_then(serde_json::Value::as_str).unwrap_or_default();
     let definition = reference.trim_start_matches('#');
     schema
         .pointer(&format!("{definition}/properties/{name}/description"))
@@ -226,12 +250,15 @@ fn overlay(table: &mut Table, variable: impl Fn(&str) -> Option<String>) -> Resu
     for key in keys() {
         let Some(text) = variable(&key.variable) else { continue };
         let wrong = || {
-            Failure::usage(format!("{}: `{text}` is not {}", key.variable, key.kind)).advise(format!("The default is {}.", key.default))
+            Failure::usage(format!("{}: `{text}` is not {}", key.variable, key.kind))
+                .advise(format!("The default is {}.", key.default))
         };
         let value = match key.kind {
             "a whole number" => Value::Integer(text.parse().map_err(|_| wrong())?),
             "true or false" => Value::Boolean(text.parse().map_err(|_| wrong())?),
-            "a list of texts" => Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect()),
+            "a list of texts" => {
+                Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
+            }
             _ => Value::String(text.clone()),
         };
         match key.path.split_once('.') {
@@ -255,7 +282,10 @@ pub fn reference() -> String {
         "# Configuration\n\nFile (TOML: `--config FILE`, `$FETTLE_CONFIG`, or `fettle.toml` in the data directory), then environment, then flags: what comes later wins. `fettle config check` names what is wrong.\n\n| key | variable | is | default | what it is for |\n|---|---|---|---|---|\n",
     );
     for key in keys() {
-        text.push_str(&format!("| `{}` | `{}` | {} | `{}` | {} |\n", key.path, key.variable, key.kind, key.default, key.help));
+        text.push_str(&format!(
+            "| `{}` | `{}` | {} | `{}` | {} |\n",
+            key.path, key.variable, key.kind, key.default, key.help
+        ));
     }
     text
 }
@@ -283,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn values_out_of_bounds_are_refused_with_what_would_be_right() {
+        assert_eq!(bounds(&Settings::default()), Ok(()));
+        let mut settings = Settings::default();
+        settings.hosts.check_in_seconds = 0;
+        settings.changes.success_percent = 250;
+        let failure = bounds(&settings).unwrap_err();
+        assert_eq!(failure.code, 2);
+        insta::assert_snapshot!(failure, @r"
+        fettle: `hosts.check-in-seconds` is 0: use 1 to 86400; `changes.success-percent` is 250: use 1 to 100
+                It stands in the configuration file or in $FETTLE_HOSTS_CHECK_IN_SECONDS.
+        ");
+    }
+
+    #[test]
     fn the_environment_lies_over_the_file() {
         let mut table: Table = toml::from_str("[hosts]\ncheck-in-seconds = 60\n").unwrap();
         let variable = |name: &str| (name == "FETTLE_HOSTS_CHECK_IN_SECONDS").then(|| "90".to_owned());
@@ -300,7 +344,11 @@ mod tests {
             fs::write(&path, reference()).unwrap();
         }
         let golden = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(golden, reference(), "docs/configuration.md is stale; run `cargo xtask golden` and read the difference");
+        assert_eq!(
+            golden,
+            reference(),
+            "docs/configuration.md is stale; run `cargo xtask golden` and read the difference"
+        );
         assert!(keys().iter().all(|key| !key.help.is_empty()), "a key without help: {:?}", keys());
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A kept sign-in.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,40 +40,52 @@ pub fn load() -> Result<Credentials, Failure> {
     if let (Some(server), Some(authority), Some(token)) = from_environment {
         return Ok(Credentials { server, user: String::new(), authority, token, token_id: String::new() });
     }
-    let path = path()?;
-    let signed_out = || Failure::new(3, "nobody is signed in").advise("Sign in: fettle login --server https://HOST:PORT --user NAME");
-    let metadata = match fs::metadata(&path) {
+    load_from(&path()?)
+}
+
+fn load_from(path: &Path) -> Result<Credentials, Failure> {
+    let signed_out = || {
+        Failure::new(3, "nobody is signed in").advise("Sign in: fettle login --server https://HOST:PORT --user NAME")
+    };
+    let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(signed_out()),
         other => other.map_err(|error| Failure::failed(format!("cannot look at {}: {error}", path.display())))?,
     };
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(Failure::new(3, format!("{} can be read by others: it is not used", path.display()))
-            .advise(format!("chmod 600 {}, and revoke its token if somebody may have seen it (fettle token list)", path.display())));
+        return Err(Failure::new(3, format!("{} can be read by others: it is not used", path.display())).advise(
+            format!(
+                "chmod 600 {}, and revoke its token if somebody may have seen it (fettle token list)",
+                path.display()
+            ),
+        ));
     }
-    let text = fs::read_to_string(&path).map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
     toml::from_str(&text).map_err(|error| {
-        Failure::failed(format!("{} is damaged: {}", path.display(), error.message())).advise("Sign in again: fettle login")
+        Failure::failed(format!("{} is damaged: {}", path.display(), error.message()))
+            .advise("Sign in again: fettle login")
     })
 }
 
 /// Keeps a sign-in.
 pub fn save(credentials: &Credentials) -> Result<PathBuf, Failure> {
     let path = path()?;
+    save_to(&path, credentials)?;
+    Ok(path)
+}
+
+fn save_to(path: &Path, credentials: &Credentials) -> Result<(), Failure> {
     let shown = path.display().to_string();
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("cannot write {shown}: {error}"));
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     }
-    let text = format!(
-        "server = {:?}\nuser = {:?}\nauthority = {:?}\ntoken = {:?}\ntoken_id = {:?}\n",
-        credentials.server, credentials.user, credentials.authority, credentials.token, credentials.token_id
-    );
-    write_private(&path, text.as_bytes()).map_err(|error| failed(&error))?;
-    Ok(path)
+    let text = toml::to_string(credentials).map_err(|error| failed(&error))?;
+    write_private(path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-pub fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     // A left-over of an earlier, interrupted write may have any mode.
     match fs::remove_file(&fresh) {
@@ -94,5 +106,37 @@ pub fn forget() -> Result<(), Failure> {
             Err(Failure::failed(format!("cannot remove {}: {error}", path.display())))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_in_is_kept_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fettle/credentials.toml");
+        assert_eq!(load_from(&path).err().unwrap().code, 3);
+        let kept = Credentials {
+            server: "https://localhost:8443".into(),
+            user: "o'br\"ien\u{7f}".into(),
+            authority: "00".repeat(32),
+            token: "secret".into(),
+            token_id: "token_1".into(),
+        };
+        save_to(&path, &kept).unwrap();
+        save_to(&path, &kept).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(load_from(&path).is_ok_and(|read| read == kept));
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let refused = load_from(&path).err().unwrap();
+        assert_eq!(refused.code, 3);
+        assert!(refused.what.contains("can be read by others") && refused.advice.contains("chmod 600"), "{refused}");
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "server = 1").unwrap();
+        assert!(load_from(&path).err().unwrap().what.contains("is damaged"));
     }
 }

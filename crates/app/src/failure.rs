@@ -66,16 +66,49 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "fettle: {}", self.what)?;
+        write!(f, "fettle: {}", harmless(&self.what))?;
         if !self.advice.is_empty() {
-            write!(f, "\n        {}", self.advice)?;
+            write!(f, "\n        {}", harmless(&self.advice))?;
         }
         Ok(())
     }
 }
 
+/// What a server or a file says must not move the cursor or colour the terminal.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::failed(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_problem_becomes_what_happened_and_what_to_do() {
+        let problem = json!({ "title": "Not now", "detail": "change_1 is draft\u{1b}[31m", "field": "state", "advice": "Wait for it." });
+        let failure = Failure::of_problem(409, &problem);
+        assert_eq!(failure.code, 5);
+        insta::assert_snapshot!(failure, @r"
+        fettle: Not now: change_1 is draft [31m [state]
+                Wait for it.
+        ");
+    }
+
+    #[test]
+    fn every_status_has_its_exit_code() {
+        let codes =
+            [(400, 2), (401, 3), (403, 3), (404, 4), (409, 5), (413, 2), (422, 2), (429, 1), (500, 1), (503, 1)];
+        for (status, code) in codes {
+            assert_eq!(Failure::of_problem(status, &Value::Null).code, code, "{status}");
+        }
+        assert!(Failure::of_problem(401, &Value::Null).advice.contains("fettle login"));
+        assert_eq!(Failure::of_problem(502, &json!("no problem document")).what, "the server answered 502");
     }
 }

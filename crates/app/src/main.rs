@@ -33,7 +33,11 @@ fn main() -> ExitCode {
 }
 
 fn log_to_stderr(command: &Command) {
-    let usual = if matches!(command, Command::Server(Server::Run(_)) | Command::Agent(Agent::Run { .. })) { "info" } else { "warn" };
+    let usual = if matches!(command, Command::Server(Server::Run(_)) | Command::Agent(Agent::Run { .. })) {
+        "info"
+    } else {
+        "warn"
+    };
     let filter = environment::variable("FETTLE_LOG").unwrap_or_else(|| usual.to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(usual)))
@@ -77,11 +81,13 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Explain { id } => command::finding::explain(id, form).await,
         Command::Vercmp(command) => command::vercmp::run(command),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "fettle", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "fettle", &mut script);
+            output::print(&String::from_utf8_lossy(&script))
         }
         Command::Man { dir } => {
-            std::fs::create_dir_all(dir).map_err(|error| Failure::usage(format!("cannot make {}: {error}", dir.display())))?;
+            std::fs::create_dir_all(dir)
+                .map_err(|error| Failure::usage(format!("cannot make {}: {error}", dir.display())))?;
             clap_mangen::generate_to(Cli::command(), dir).map_err(Failure::failed)
         }
     }
@@ -104,7 +110,8 @@ mod tests {
     fn golden_help_of_every_command() {
         let mut command = Cli::command();
         command.build();
-        let mut text = String::from("# Commands\n\nThe `--help` of every command (`cargo xtask golden`); a test compares.\n\n");
+        let mut text =
+            String::from("# Commands\n\nThe `--help` of every command (`cargo xtask golden`); a test compares.\n\n");
         help(&mut command, "fettle", &mut text);
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
         if std::env::var_os("FETTLE_UPDATE_GOLDEN").is_some() {

@@ -65,10 +65,8 @@ pub fn table(answer: &Value, columns: &[Column], width: usize, empty: &str) -> S
     if items.is_empty() {
         return format!("{empty}\n");
     }
-    let cells: Vec<Vec<String>> = items
-        .iter()
-        .map(|item| columns.iter().map(|column| cell(item.pointer(column.pointer))).collect())
-        .collect();
+    let cells: Vec<Vec<String>> =
+        items.iter().map(|item| columns.iter().map(|column| cell(item.pointer(column.pointer))).collect()).collect();
     let mut text = render(columns, &cells, width);
     if let Some(next) = answer.get("next").and_then(Value::as_str) {
         text.push_str(&format!("\nMore: --after {next}\n"));
@@ -188,8 +186,7 @@ mod tests {
             { "name": "a-very-long-host-name.of.a.very.long.domain.example.org", "state": "managed", "at": "2026-11-25T04:35:58.25Z", "ok": true },
             { "name": "b\u{1b}[31m", "state": "silent", "at": null, "ok": false },
         ], "next": "abc" });
-        let columns =
-            [flexible("HOST", "/name"), fixed("STATE", "/state"), fixed("SEEN", "/at"), fixed("OK", "/ok")];
+        let columns = [flexible("HOST", "/name"), fixed("STATE", "/state"), fixed("SEEN", "/at"), fixed("OK", "/ok")];
         insta::assert_snapshot!(table(&answer, &columns, 60, "none"), @r"
         HOST                          STATE    SEEN              OK
         a-very-long-host-name.of.a.…  managed  2026-11-25 04:35  yes

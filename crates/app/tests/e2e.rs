@@ -66,8 +66,7 @@ struct Site {
 
 impl Site {
     fn new(folder: &Path, database_url: Option<String>) -> Self {
-        let mut site =
-            Self { folder: folder.to_path_buf(), address: String::new(), server: None, database_url };
+        let mut site = Self { folder: folder.to_path_buf(), address: String::new(), server: None, database_url };
         site.start("127.0.0.1:0");
         let announced = site.announced();
         let one_time = announced["one_time_password"].as_str().unwrap().to_owned();
@@ -150,9 +149,22 @@ impl Site {
         let old = file("one-time", one_time);
         let new = file("password", PASSWORD);
         let data = self.folder.join("data").display().to_string();
-        self.say(user, &[
-            "login", "--server", &self.address, "--user", user, "--password-file", &old, "--new-password-file", &new, "--data", &data,
-        ]);
+        self.say(
+            user,
+            &[
+                "login",
+                "--server",
+                &self.address,
+                "--user",
+                user,
+                "--password-file",
+                &old,
+                "--new-password-file",
+                &new,
+                "--data",
+                &data,
+            ],
+        );
     }
 
     /// Enrols a root as a host and starts its agent.
@@ -175,7 +187,8 @@ impl Site {
 
     /// Findings of one vulnerability in every state.
     fn finding(&self, vulnerability: &str, host: &str) -> Option<Value> {
-        let list = self.json("olga", &["finding", "list", "--state", "all", "--vulnerability", vulnerability, "--host", host]);
+        let list =
+            self.json("olga", &["finding", "list", "--state", "all", "--vulnerability", vulnerability, "--host", host]);
         list["items"].as_array().unwrap().first().cloned()
     }
 
@@ -295,7 +308,10 @@ fn story(name: &str, database_url: Option<String>) {
     // A change that closes it, approved by another person.
     let before = versions(&good);
     assert_eq!(before, ["1.0-1"; 4]);
-    let made = site.json("olga", &["change", "create", "--vulnerability", "CVE-2099-1001", "--host", &good_id, "--reason", "a test"]);
+    let made = site.json(
+        "olga",
+        &["change", "create", "--vulnerability", "CVE-2099-1001", "--host", &good_id, "--reason", "a test"],
+    );
     let change = id_of(&made);
     let proposed = site.wait_for_change(&change, "proposed");
     assert_eq!(proposed["summary"]["hosts"].as_u64(), Some(1), "{proposed:#}");
@@ -309,9 +325,7 @@ fn story(name: &str, database_url: Option<String>) {
     let done = site.wait_for_change(&change, "completed");
     assert_eq!(versions(&good), [FIXED; 4], "{done:#}");
     assert_eq!(good.read("/etc/fettle-demo/main.cfg"), "listen=9090\n", "the administrator's file is kept");
-    until("the proof", 60, || {
-        (site.finding("CVE-2099-1001", &good_id)?["state"] == "verified").then_some(())
-    });
+    until("the proof", 60, || (site.finding("CVE-2099-1001", &good_id)?["state"] == "verified").then_some(()));
     assert_eq!(site.finding("CVE-2099-1001", &bad_id).unwrap()["state"], "open", "the other host is as it was");
 
     let real = real_updates(&site, &good, &good_id, testbed);
@@ -363,8 +377,14 @@ fn pending_tracker(testbed: &support::Testbed, folder: &Path) -> String {
         let tree = folder.join("changelog");
         let _ = std::fs::remove_dir_all(&tree);
         support::run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&tree));
-        let found = Command::new("find").arg(tree.join("usr/share/doc")).args(["-name", "changelog.Debian.gz"]).output().unwrap();
-        let Some(changelog) = String::from_utf8_lossy(&found.stdout).lines().next().map(str::to_owned) else { continue };
+        let found = Command::new("find")
+            .arg(tree.join("usr/share/doc"))
+            .args(["-name", "changelog.Debian.gz"])
+            .output()
+            .unwrap();
+        let Some(changelog) = String::from_utf8_lossy(&found.stdout).lines().next().map(str::to_owned) else {
+            continue;
+        };
         let text = Command::new("zcat").arg(&changelog).output().unwrap();
         let (mut source, mut version) = (String::new(), String::new());
         // The newest three uploads: what lies before is in the root already.
@@ -378,7 +398,9 @@ fn pending_tracker(testbed: &support::Testbed, folder: &Path) -> String {
             if uploads > 3 {
                 break;
             }
-            for word in line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter(|word| word.starts_with("CVE-")) {
+            for word in
+                line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter(|word| word.starts_with("CVE-"))
+            {
                 let flaws = tracker.entry(source.clone()).or_insert_with(|| serde_json::json!({}));
                 flaws[word] = serde_json::json!({ "scope": "remote", "releases": { "bookworm": {
                     "status": "resolved", "repositories": {}, "fixed_version": version, "urgency": "not yet assigned" } } });
@@ -387,23 +409,36 @@ fn pending_tracker(testbed: &support::Testbed, folder: &Path) -> String {
     }
     // The feed takes a document without any package for a broken one.
     if tracker.is_empty() {
-        tracker.insert("fettle-demo-none".into(), serde_json::json!({ "CVE-2099-1999": { "releases": { "bookworm": {
-            "status": "resolved", "repositories": {}, "fixed_version": "0", "urgency": "low" } } } }));
+        tracker.insert(
+            "fettle-demo-none".into(),
+            serde_json::json!({ "CVE-2099-1999": { "releases": { "bookworm": {
+            "status": "resolved", "repositories": {}, "fixed_version": "0", "urgency": "low" } } } }),
+        );
     }
     Value::Object(tracker).to_string()
 }
 
 /// Real Debian security updates that are pending in the root, found by real tracker facts: installed by
 /// an approved change, proved, and what the packages' former versions were. `None` where none is pending.
-fn real_updates(site: &Site, host: &Host, id: &str, testbed: &support::Testbed) -> Option<(String, Vec<(String, String)>)> {
-    let offered = std::fs::read_to_string(testbed.folder.join("repo/dists/real/main/binary-amd64/Packages")).unwrap_or_default();
+fn real_updates(
+    site: &Site,
+    host: &Host,
+    id: &str,
+    testbed: &support::Testbed,
+) -> Option<(String, Vec<(String, String)>)> {
+    let offered =
+        std::fs::read_to_string(testbed.folder.join("repo/dists/real/main/binary-amd64/Packages")).unwrap_or_default();
     let list = site.json("olga", &["finding", "list", "--host", id, "--fixable", "--limit", "1000"]);
     let findings: Vec<&Value> = list["items"]
         .as_array()?
         .iter()
-        .filter(|finding| finding["packages"].as_array().unwrap().iter().all(|name| {
-            offered.contains(&format!("Package: {}\n", name.as_str().unwrap()))
-        }))
+        .filter(|finding| {
+            finding["packages"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|name| offered.contains(&format!("Package: {}\n", name.as_str().unwrap())))
+        })
         .take(5)
         .collect();
     if findings.is_empty() {
@@ -437,7 +472,8 @@ fn real_updates(site: &Site, host: &Host, id: &str, testbed: &support::Testbed) 
 fn refusals(site: &Site) {
     let enrol = |token: &str, extra: &str| {
         let state = site.folder.join("refused").display().to_string();
-        let output = site.run("nobody", &["agent", "enrol", "--server", &site.address, "--token", token, "--state", &state, extra]);
+        let output = site
+            .run("nobody", &["agent", "enrol", "--server", &site.address, "--token", token, "--state", &state, extra]);
         assert!(!output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };

@@ -106,7 +106,8 @@ fn this_machines_packages_become_findings() {
         assert_eq!(phase("epss").as_deref(), Some("loaded"), "{loaded:?}");
 
         if detail.summary.codename == "bookworm" {
-            let dpkg = std::process::Command::new("dpkg-query").args(["-W", "-f=${source:Package}\n"]).output().unwrap();
+            let dpkg =
+                std::process::Command::new("dpkg-query").args(["-W", "-f=${source:Package}\n"]).output().unwrap();
             let sources = String::from_utf8(dpkg.stdout).unwrap();
             let findings = until("this machine to be judged", || async {
                 let query = FindingQuery { state: Some("all".into()), limit: Some(1000), ..Default::default() };

@@ -104,7 +104,8 @@ struct Flat {
 
 impl From<Flat> for InstalledPackage {
     fn from(flat: Flat) -> Self {
-        let Flat { ecosystem, name, version, architecture, source, source_version, origin, held, automatic, state } = flat;
+        let Flat { ecosystem, name, version, architecture, source, source_version, origin, held, automatic, state } =
+            flat;
         let package = PackageVersion { ecosystem, name, version, architecture, source, source_version };
         Self { package, origin, held, automatic, state }
     }
@@ -146,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_package_reads_as_it_was_written_and_without_what_may_be_absent() {
-        let least = r#"{"ecosystem":"debian","name":"a","version":"1","architecture":"all","source":"a","source_version":"1"}"#;
+        let least =
+            r#"{"ecosystem":"debian","name":"a","version":"1","architecture":"all","source":"a","source_version":"1"}"#;
         let mut package: InstalledPackage = serde_json::from_str(least).unwrap();
         assert_eq!((package.held, package.automatic, package.state), (false, false, InstallState::Installed));
         (package.origin, package.held, package.state) = ("Debian:sid".into(), true, InstallState::Unpacked);

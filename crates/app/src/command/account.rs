@@ -17,12 +17,11 @@ pub async fn login(command: &Login) -> Result<(), Failure> {
     let authority = authority(command)?;
     let client = Client::pinned(&command.server, &authority)?;
     let mut password = secret("Password", command.password_file.as_deref())?;
-    let ask = |password: &str| {
-        json!({ "user": command.user, "password": password, "label": "fettle login", "hours": command.hours, "scopes": command.scopes })
-    };
+    let ask = |password: &str| json!({ "user": command.user, "password": password, "label": "fettle login", "hours": command.hours, "scopes": command.scopes });
     let answer = match client.post("/login", &ask(&password)).await {
         Err(failure) if failure.what.contains("must be changed") => {
-            let new = new_secret(command.new_password_file.as_deref())?;
+            let label = "The one-time password must be changed. New password";
+            let new = new_secret(label, command.new_password_file.as_deref())?;
             client.post("/password", &json!({ "user": command.user, "current": password, "new": new })).await?;
             password = new;
             client.post("/login", &ask(&password)).await?
@@ -37,11 +36,20 @@ pub async fn login(command: &Login) -> Result<(), Failure> {
         token_id: field(&answer, "/token/id")?,
     };
     let path = credentials::save(&kept)?;
-    output::line(&format!("signed in as {} until {} (kept in {})", command.user, output::cell(answer.pointer("/token/expires_at")), path.display()))
+    output::line(&format!(
+        "signed in as {} until {} (kept in {})",
+        command.user,
+        output::cell(answer.pointer("/token/expires_at")),
+        path.display()
+    ))
 }
 
 fn field(answer: &Value, pointer: &str) -> Result<String, Failure> {
-    answer.pointer(pointer).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| Failure::failed(format!("the server's answer has no {pointer}")))
+    answer
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::failed(format!("the server's answer has no {pointer}")))
 }
 
 /// The authority's fingerprint: named, read on the server's machine, or kept from an earlier sign-in.
@@ -73,7 +81,8 @@ pub(super) fn fingerprint_in(data: &Path) -> Result<String, Failure> {
 /// A secret from a file, or asked for without echo.
 fn secret(label: &str, file: Option<&Path>) -> Result<String, Failure> {
     if let Some(file) = file {
-        let text = std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
         return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
     }
     let stdin = std::io::stdin();
@@ -91,8 +100,9 @@ fn secret(label: &str, file: Option<&Path>) -> Result<String, Failure> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn new_secret(file: Option<&Path>) -> Result<String, Failure> {
-    let new = secret("The one-time password must be changed. New password", file)?;
+/// A new secret; a person types it twice.
+fn new_secret(label: &str, file: Option<&Path>) -> Result<String, Failure> {
+    let new = secret(label, file)?;
     if file.is_none() && std::io::stdin().is_terminal() && secret("Once more", None)? != new {
         return Err(Failure::usage("the two differ; nothing was changed"));
     }
@@ -140,7 +150,10 @@ pub async fn whoami(form: Output) -> Result<(), Failure> {
         return output::json(&answer);
     }
     let of = |pointer: &str| output::cell(answer.pointer(pointer));
-    output::print(&output::pairs(&[("User", of("/user")), ("Role", of("/role")), ("May", of("/permissions"))], output::width()))
+    output::print(&output::pairs(
+        &[("User", of("/user")), ("Role", of("/role")), ("May", of("/permissions"))],
+        output::width(),
+    ))
 }
 
 /// Runs `fettle password`.
@@ -148,7 +161,7 @@ pub async fn password(command: &Password) -> Result<(), Failure> {
     let kept = credentials::load()?;
     let user = command.user.clone().unwrap_or(kept.user);
     let current = secret("Present password", command.current_file.as_deref())?;
-    let new = secret("New password", command.new_file.as_deref())?;
+    let new = new_secret("New password", command.new_file.as_deref())?;
     let client = Client::signed_in()?;
     client.post("/password", &json!({ "user": user, "current": current, "new": new })).await?;
     output::line("the password is changed; sessions and tokens made with the old one may have ended")
@@ -167,7 +180,12 @@ pub async fn user(command: &User, form: Output) -> Result<(), Failure> {
             if form == Output::Json {
                 return output::json(&answer);
             }
-            let columns = [flexible("USER", "/name"), fixed("ROLE", "/role"), fixed("DISABLED", "/disabled"), fixed("LAST SIGN-IN", "/last_sign_in")];
+            let columns = [
+                flexible("USER", "/name"),
+                fixed("ROLE", "/role"),
+                fixed("DISABLED", "/disabled"),
+                fixed("LAST SIGN-IN", "/last_sign_in"),
+            ];
             output::print(&output::table(&answer, &columns, output::width(), "No user."))
         }
         User::Change { name, role, disable, enable, reset_password } => {
@@ -184,7 +202,9 @@ fn one_time(answer: &Value, name: &str, form: Output) -> Result<(), Failure> {
         return output::json(answer);
     }
     match answer.get("one_time_password").and_then(Value::as_str) {
-        Some(password) => output::line(&format!("{name}: one-time password {password} (shown only now; to be changed at the first sign-in)")),
+        Some(password) => output::line(&format!(
+            "{name}: one-time password {password} (shown only now; to be changed at the first sign-in)"
+        )),
         None => output::line(&format!("{name} is changed")),
     }
 }
@@ -205,7 +225,12 @@ pub async fn token(command: &Token, form: Output) -> Result<(), Failure> {
             if form == Output::Json {
                 return output::json(&answer);
             }
-            let columns = [fixed("TOKEN", "/id"), flexible("FOR", "/label"), fixed("EXPIRES", "/expires_at"), flexible("SCOPES", "/scopes")];
+            let columns = [
+                fixed("TOKEN", "/id"),
+                flexible("FOR", "/label"),
+                fixed("EXPIRES", "/expires_at"),
+                flexible("SCOPES", "/scopes"),
+            ];
             output::print(&output::table(&answer, &columns, output::width(), "No token."))
         }
         Token::Revoke { id } => {

@@ -32,7 +32,12 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
                 force: *force,
             };
             let enrolled = fettle_agent::enrol(options).await.map_err(Failure::failed)?;
-            output::line(&format!("enrolled as {} at {}; now: fettle agent run --state {}", enrolled.host, enrolled.server, enrolled.state_dir.display()))
+            output::line(&format!(
+                "enrolled as {} at {}; now: fettle agent run --state {}",
+                enrolled.host,
+                enrolled.server,
+                enrolled.state_dir.display()
+            ))
         }
         Agent::Run { state, root, read_only, once, check_in_seconds } => {
             let options = RunOptions {
@@ -47,7 +52,8 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
             match fettle_agent::run(options, crate::signals::stop()).await.map_err(Failure::failed)? {
                 Exit::Revoked => Err(Failure::new(3, "the server revoked this host; the agent stops")
                     .advise("If the machine is to be managed again: fettle agent enrol --force with a fresh token.")),
-                Exit::DeploymentFailed => Err(Failure::failed("a deployment failed, was undone by itself or is stuck").advise("fettle agent status tells which; the server shows its log.")),
+                Exit::DeploymentFailed => Err(Failure::failed("a deployment failed, was undone by itself or is stuck")
+                    .advise("fettle agent status tells which; the server shows its log.")),
                 Exit::Stopped | Exit::Done => Ok(()),
             }
         }
@@ -59,7 +65,8 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
             }
         }
         Agent::Inventory { root } => {
-            let inventory = fettle_agent::inventory(root, &fettle_vendors::providers(), Some(&Owners::default())).map_err(Failure::failed)?;
+            let inventory = fettle_agent::inventory(root, &fettle_vendors::providers(), Some(&Owners::default()))
+                .map_err(Failure::failed)?;
             output::json(&serde_json::to_value(&inventory).map_err(Failure::failed)?)
         }
     }

@@ -17,7 +17,13 @@ pub async fn run(command: &Audit, form: Output) -> Result<(), Failure> {
             if form == Output::Json {
                 return output::json(&answer);
             }
-            let columns = [fixed("#", "/sequence"), fixed("AT", "/at"), flexible("ACTOR", "/actor"), fixed("ACTION", "/action"), flexible("OBJECT", "/object")];
+            let columns = [
+                fixed("#", "/sequence"),
+                fixed("AT", "/at"),
+                flexible("ACTOR", "/actor"),
+                fixed("ACTION", "/action"),
+                flexible("OBJECT", "/object"),
+            ];
             output::print(&output::table(&answer, &columns, output::width(), "No entry fits."))
         }
         Audit::Verify => verify(&client.get("/audit/verify", &[]).await?, form),
@@ -34,6 +40,10 @@ fn verify(answer: &Value, form: Output) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    Err(Failure::failed(format!("the audit log was changed at entry {}: {}", text(answer, "/broken_at"), text(answer, "/why")))
-        .advise("Compare with a back-up from before; entries up to there hold."))
+    Err(Failure::failed(format!(
+        "the audit log was changed at entry {}: {}",
+        text(answer, "/broken_at"),
+        text(answer, "/why")
+    ))
+    .advise("Compare with a back-up from before; entries up to there hold."))
 }

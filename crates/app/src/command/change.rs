@@ -6,6 +6,7 @@ use crate::client::{Client, escape};
 use crate::failure::Failure;
 use crate::output::{self, fixed, flexible};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// Runs `fettle change`.
 pub async fn run(command: &Change, form: Output) -> Result<(), Failure> {
@@ -17,8 +18,20 @@ pub async fn run(command: &Change, form: Output) -> Result<(), Failure> {
             if form == Output::Json {
                 return output::json(&answer);
             }
-            let columns = [fixed("#", "/number"), flexible("TITLE", "/title"), fixed("STATE", "/state"), fixed("HOSTS", "/hosts"), flexible("BY", "/requester"), fixed("CREATED", "/created_at")];
-            output::print(&output::table(&answer, &columns, output::width(), "No change fits. Ask for one: fettle change create --vulnerability CVE-… --host NAME"))
+            let columns = [
+                fixed("#", "/number"),
+                flexible("TITLE", "/title"),
+                fixed("STATE", "/state"),
+                fixed("HOSTS", "/hosts"),
+                flexible("BY", "/requester"),
+                fixed("CREATED", "/created_at"),
+            ];
+            output::print(&output::table(
+                &answer,
+                &columns,
+                output::width(),
+                "No change fits. Ask for one: fettle change create --vulnerability CVE-… --host NAME",
+            ))
         }
         Change::Show { id } => {
             let answer = client.get(&path(id, ""), &[]).await?;
@@ -62,7 +75,11 @@ async fn create(client: &Client, options: &ChangeCreate, form: Output) -> Result
         return output::json(&answer);
     }
     let id = text(&answer, "/summary/id");
-    output::line(&format!("change #{} {}: every host tries it dry now", text(&answer, "/summary/number"), text(&answer, "/summary/title")))?;
+    output::line(&format!(
+        "change #{} {}: every host tries it dry now",
+        text(&answer, "/summary/number"),
+        text(&answer, "/summary/title")
+    ))?;
     output::line(&format!("follow: fettle change watch {id}"))?;
     output::line(&format!("read:   fettle change show {id}"))
 }
@@ -92,7 +109,14 @@ async fn show(client: &Client, id: &str, answer: &Value) -> Result<(), Failure> 
         ("Hosts", format!("{} of {} asked", of("/summary/hosts"), of("/summary/asked"))),
         ("Risk", of("/risk/level")),
         ("Back-out", of("/back_out")),
-        ("Acceptance", format!("{} % of the hosts proved by a later inventory; silent for {} s counts as failed", of("/acceptance/success_percent"), of("/acceptance/silence_seconds"))),
+        (
+            "Acceptance",
+            format!(
+                "{} % of the hosts proved by a later inventory; silent for {} s counts as failed",
+                of("/acceptance/success_percent"),
+                of("/acceptance/silence_seconds")
+            ),
+        ),
         ("Restart", format!("services: {}, reboot: {}", of("/restart_services"), of("/reboot"))),
         ("Digest", of("/plan_digest")),
         ("Approvals", format!("{} of {} needed {}", approvals.len(), of("/approvals_needed"), approvals.join(", "))),
@@ -109,7 +133,13 @@ async fn show(client: &Client, id: &str, answer: &Value) -> Result<(), Failure> 
     let hosts = client.get(&path(id, "/hosts"), &[("limit", "20".to_owned())]).await?;
     for host in hosts.get("items").and_then(Value::as_array).into_iter().flatten() {
         output::line(&format!("\n{} ({})", text(host, "/host_name"), text(host, "/os")))?;
-        let columns = [flexible("  PACKAGE", "/name"), flexible("FROM", "/from"), flexible("TO", "/to"), fixed("ASKED", "/asked"), fixed("BYTES", "/size")];
+        let columns = [
+            flexible("  PACKAGE", "/name"),
+            flexible("FROM", "/from"),
+            flexible("TO", "/to"),
+            fixed("ASKED", "/asked"),
+            fixed("BYTES", "/size"),
+        ];
         let packages = json!({ "items": host.get("packages") });
         output::print(&output::table(&packages, &columns, width, "  nothing changes"))?;
         output::print(&reasons(host, "/notes", width))?;
@@ -126,7 +156,8 @@ async fn approve(client: &Client, id: &str, digest: Option<String>, form: Output
         None => text(&client.get(&path(id, ""), &[]).await?, "/plan_digest"),
     };
     if digest.is_empty() {
-        return Err(Failure::new(5, "there is no proposed plan to approve yet").advise(format!("See what is waited for: fettle explain {id}")));
+        return Err(Failure::new(5, "there is no proposed plan to approve yet")
+            .advise(format!("See what is waited for: fettle explain {id}")));
     }
     let answer = client.post(&path(id, "/approve"), &json!({ "digest": digest })).await?;
     said(&answer, id, form)
@@ -148,32 +179,57 @@ fn said(answer: &Value, id: &str, form: Output) -> Result<(), Failure> {
 /// States in which nothing more happens unless somebody asks.
 const RESTING: &[&str] = &["completed", "rolled-back", "cancelled", "halted", "rejected", "superseded", "closed"];
 
+/// Longest time that a server may be away while a change is watched (a restart, an update).
+const AWAY: Duration = Duration::from_secs(60);
+
 async fn watch(client: &Client, id: &str, form: Output) -> Result<(), Failure> {
-    let (mut resting, seen) = standing(client, id).await?;
-    if !RESTING.contains(&resting.as_str()) {
-        let mut last = String::new();
-        client
-            .events(&path(id, "/events"), |_, data| {
-                let event: Value = serde_json::from_str(data).map_err(|error| Failure::failed(format!("an event is no JSON: {error}")))?;
-                if form == Output::Json {
-                    output::line(&event.to_string())?;
-                } else {
-                    output::print(&event_text(&event))?;
-                }
-                // What is replayed is past: a change that was halted or completed once goes on now.
-                let new = event.get("number").and_then(Value::as_u64).is_some_and(|number| number > seen);
-                if new && matches!(text(&event, "/machine").as_str(), "rollout" | "plan") {
-                    last = text(&event, "/state");
-                }
-                Ok(!RESTING.contains(&last.as_str()))
-            })
-            .await?;
-        resting = standing(client, id).await?.0;
+    let (mut state, seen) = standing(client, id).await?;
+    let mut shown = 0;
+    let mut away: Option<Instant> = None;
+    while !RESTING.contains(&state.as_str()) {
+        let followed = follow(client, id, form, seen, &mut shown).await;
+        let now = match followed {
+            Ok(()) => standing(client, id).await,
+            Err(failure) => Err(failure),
+        };
+        match now {
+            Ok((now, _)) => {
+                state = now;
+                away = None;
+            }
+            // The server is restarted perhaps; nothing is missed, events are asked for by number.
+            Err(failure) if failure.code == 6 && away.get_or_insert_with(Instant::now).elapsed() < AWAY => {}
+            Err(failure) => return Err(failure),
+        }
+        if !RESTING.contains(&state.as_str()) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
-    match resting.as_str() {
-        "completed" | "rolled-back" | "closed" => output::line(&format!("{id} is {resting}")),
-        _ => Err(Failure::failed(format!("{id} is {resting}")).advise(format!("Why: fettle explain {id}"))),
+    match state.as_str() {
+        "completed" | "rolled-back" | "closed" if form == Output::Json => Ok(()),
+        "completed" | "rolled-back" | "closed" => output::line(&format!("{id} is {state}")),
+        _ => Err(Failure::failed(format!("{id} is {state}")).advise(format!("Why: fettle explain {id}"))),
     }
+}
+
+/// Prints events behind `shown` until the change rests or the stream ends.
+async fn follow(client: &Client, id: &str, form: Output, seen: u64, shown: &mut u64) -> Result<(), Failure> {
+    client
+        .events(&path(id, "/events"), *shown, |_, data| {
+            let event: Value =
+                serde_json::from_str(data).map_err(|error| Failure::failed(format!("an event is no JSON: {error}")))?;
+            if form == Output::Json {
+                output::line(&event.to_string())?;
+            } else {
+                output::print(&event_text(&event))?;
+            }
+            let number = event.get("number").and_then(Value::as_u64).unwrap_or(0);
+            *shown = number.max(*shown);
+            // What is replayed is past: a change that was halted or completed once goes on now.
+            let decides = number > seen && matches!(text(&event, "/machine").as_str(), "rollout" | "plan");
+            Ok(!(decides && RESTING.contains(&text(&event, "/state").as_str())))
+        })
+        .await
 }
 
 /// Where a change stands, and the number of its last event.
@@ -191,7 +247,12 @@ fn event_text(event: &Value) -> String {
         lines.push_str(&format!("{clock} {place}| {}\n", output::cell(Some(line))));
     }
     if lines.is_empty() {
-        lines = format!("{clock} {place}{} {}: {}\n", text(event, "/machine"), text(event, "/event"), text(event, "/state"));
+        lines = format!(
+            "{clock} {place}{} {}: {}\n",
+            text(event, "/machine"),
+            text(event, "/event"),
+            text(event, "/state")
+        );
         lines.push_str(&reasons(event, "/reasons", output::width()));
     }
     lines

@@ -18,7 +18,11 @@ pub async fn run(command: &Feed, form: Output) -> Result<(), Failure> {
         Feed::Sync { from, names } => {
             // A relative directory is meant as seen from here; the server wants it whole.
             let from = from.as_ref().map(|from| {
-                if from.contains("://") { from.clone() } else { std::path::absolute(from).map_or_else(|_| from.clone(), |path| path.display().to_string()) }
+                if from.contains("://") {
+                    from.clone()
+                } else {
+                    std::path::absolute(from).map_or_else(|_| from.clone(), |path| path.display().to_string())
+                }
             });
             sync(&client, form, from, names).await
         }
@@ -31,14 +35,21 @@ async fn list(client: &Client, form: Output) -> Result<(), Failure> {
         return output::json(&answer);
     }
     for item in answer.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
-        let age = item.get("age_seconds").and_then(Value::as_u64).map_or_else(|| "never loaded".to_owned(), duration::words);
+        let age =
+            item.get("age_seconds").and_then(Value::as_u64).map_or_else(|| "never loaded".to_owned(), duration::words);
         let state = if text(item, "/last_error").is_empty() { "ok".to_owned() } else { text(item, "/last_error") };
         if let Some(object) = item.as_object_mut() {
             object.insert("age".into(), Value::String(age));
             object.insert("state".into(), Value::String(state));
         }
     }
-    let columns = [fixed("FEED", "/name"), fixed("AGE", "/age"), fixed("STATEMENTS", "/advisories"), fixed("FACTS", "/facts"), flexible("LAST ATTEMPT", "/state")];
+    let columns = [
+        fixed("FEED", "/name"),
+        fixed("AGE", "/age"),
+        fixed("STATEMENTS", "/advisories"),
+        fixed("FACTS", "/facts"),
+        flexible("LAST ATTEMPT", "/state"),
+    ];
     output::print(&output::table(&answer, &columns, output::width(), "This server knows no feed."))
 }
 
@@ -83,7 +94,12 @@ fn finish(answer: &Value, form: Output) -> Result<(), Failure> {
         let (name, phase) = (text(feed, "/name"), text(feed, "/phase"));
         if form == Output::Table {
             let detail = match phase.as_str() {
-                "loaded" => format!("{} statements, {} facts, {} unreadable records", text(feed, "/advisories"), text(feed, "/facts"), text(feed, "/problems")),
+                "loaded" => format!(
+                    "{} statements, {} facts, {} unreadable records",
+                    text(feed, "/advisories"),
+                    text(feed, "/facts"),
+                    text(feed, "/problems")
+                ),
                 _ => text(feed, "/error"),
             };
             output::line(format!("{name}: {phase}  {detail}").trim_end())?;
@@ -95,5 +111,6 @@ fn finish(answer: &Value, form: Output) -> Result<(), Failure> {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Failure::failed(format!("not loaded: {}", failed.join(", "))).advise("Their last good data stays in use. The messages above say why."))
+    Err(Failure::failed(format!("not loaded: {}", failed.join(", ")))
+        .advise("Their last good data stays in use. The messages above say why."))
 }

@@ -49,9 +49,16 @@ fn list(answer: &Value, form: Output) -> Result<(), Failure> {
     if output::width() >= WIDE {
         columns.push(fixed("ID", "/id"));
     }
-    output::print(&output::table(answer, &columns, output::width(), "No finding fits. Are feeds loaded (fettle feed list) and hosts enrolled (fettle host list)?"))?;
+    output::print(&output::table(
+        answer,
+        &columns,
+        output::width(),
+        "No finding fits. Are feeds loaded (fettle feed list) and hosts enrolled (fettle host list)?",
+    ))?;
     match answer.get("total").and_then(Value::as_u64) {
-        Some(total) if total > 0 && output::width() < WIDE => output::line(&format!("{total} findings in all; ids: in a window of {WIDE} columns, or --output json")),
+        Some(total) if total > 0 && output::width() < WIDE => {
+            output::line(&format!("{total} findings in all; ids: in a window of {WIDE} columns, or --output json"))
+        }
         Some(total) if total > 0 => output::line(&format!("{total} findings in all")),
         _ => Ok(()),
     }
@@ -67,7 +74,10 @@ fn show(answer: &Value, form: Output) -> Result<(), Failure> {
         ("Finding", of("/summary/id")),
         ("Vulnerability", of("/summary/vulnerability")),
         ("Host", format!("{} ({})", of("/summary/host_name"), of("/summary/host"))),
-        ("Package", format!("{} {} ({})", of("/summary/source"), of("/summary/source_version"), of("/summary/packages"))),
+        (
+            "Package",
+            format!("{} {} ({})", of("/summary/source"), of("/summary/source_version"), of("/summary/packages")),
+        ),
         ("State", format!("{} ({})", of("/summary/state"), of("/summary/verdict"))),
         ("Fixed in", of("/summary/fixed_version")),
         ("Severity", of("/summary/level")),
@@ -96,7 +106,12 @@ pub async fn vulnerability(command: &Vulnerability, form: Output) -> Result<(), 
         ("Hosts", of("/hosts")),
     ];
     output::print(&output::pairs(&pairs, output::width()))?;
-    let columns = [fixed("FEED", "/feed"), fixed("RELEASE", "/release"), flexible("SOURCE", "/source"), flexible("SAYS", "/statement")];
+    let columns = [
+        fixed("FEED", "/feed"),
+        fixed("RELEASE", "/release"),
+        flexible("SOURCE", "/source"),
+        flexible("SAYS", "/statement"),
+    ];
     let statements = serde_json::json!({ "items": answer.get("statements") });
     output::print(&format!("\n{}", output::table(&statements, &columns, output::width(), "No feed states it.")))
 }
@@ -108,8 +123,12 @@ pub async fn explain(id: &str, form: Output) -> Result<(), Failure> {
         Some("host") => "hosts",
         Some("change") => "changes",
         Some("deployment") => "deployments",
+        // A change's number is taken wherever its id is.
+        Some(number) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => "changes",
         _ => {
-            return Err(Failure::usage(format!("`{id}` is no id that can be explained")).advise("Use the id of a finding, host, change or deployment, as the lists show them with --output json."));
+            return Err(Failure::usage(format!("`{id}` is no id that can be explained")).advise(
+                "Use the id of a finding, host, change or deployment, as the lists show them with --output json.",
+            ));
         }
     };
     let answer = Client::signed_in()?.get(&format!("/{noun}/{}/explain", escape(id)), &[]).await?;

@@ -21,13 +21,33 @@ pub async fn run(command: &Host, form: Output) -> Result<(), Failure> {
                 ("text", text.clone()),
             ];
             let answer = client.get("/hosts", &query(page, &filters)).await?;
-            let columns = [flexible("HOST", "/name"), fixed("STATE", "/state"), flexible("OPERATING SYSTEM", "/os"), fixed("REBOOT", "/reboot_pending"), fixed("LAST SEEN", "/last_seen")];
-            answer_table(&answer, &columns, form, "No host fits. Enrol one: fettle host token create prints the line to paste on it.")
+            let columns = [
+                flexible("HOST", "/name"),
+                fixed("STATE", "/state"),
+                flexible("OPERATING SYSTEM", "/os"),
+                fixed("REBOOT", "/reboot_pending"),
+                fixed("LAST SEEN", "/last_seen"),
+            ];
+            answer_table(
+                &answer,
+                &columns,
+                form,
+                "No host fits. Enrol one: fettle host token create prints the line to paste on it.",
+            )
         }
         Host::Show { host } => show(&client.get(&format!("/hosts/{}", escape(host)), &[]).await?, form),
         Host::Packages { host, page, text } => {
-            let answer = client.get(&format!("/hosts/{}/packages", escape(host)), &query(page, &[("text", text.clone())])).await?;
-            let columns = [flexible("PACKAGE", "/name"), flexible("VERSION", "/version"), fixed("ARCH", "/architecture"), flexible("SOURCE", "/source"), fixed("HELD", "/held"), flexible("STATE", "/state")];
+            let answer = client
+                .get(&format!("/hosts/{}/packages", escape(host)), &query(page, &[("text", text.clone())]))
+                .await?;
+            let columns = [
+                flexible("PACKAGE", "/name"),
+                flexible("VERSION", "/version"),
+                fixed("ARCH", "/architecture"),
+                flexible("SOURCE", "/source"),
+                fixed("HELD", "/held"),
+                flexible("STATE", "/state"),
+            ];
             answer_table(&answer, &columns, form, "No package fits.")
         }
         Host::Revoke { host, reason } => {
@@ -57,7 +77,12 @@ async fn token(client: &Client, command: &HostToken, form: Output) -> Result<(),
         }
         HostToken::List => {
             let answer = client.get("/enrolment-tokens", &[]).await?;
-            let columns = [fixed("TOKEN", "/id"), fixed("USES", "/uses_left"), fixed("EXPIRES", "/expires_at"), flexible("BY", "/created_by")];
+            let columns = [
+                fixed("TOKEN", "/id"),
+                fixed("USES", "/uses_left"),
+                fixed("EXPIRES", "/expires_at"),
+                flexible("BY", "/created_by"),
+            ];
             answer_table(&answer, &columns, form, "No token works any more. Make one: fettle host token create")
         }
         HostToken::Revoke { id } => {
@@ -86,18 +111,36 @@ fn show(answer: &Value, form: Output) -> Result<(), Failure> {
         ("State", of("/summary/state")),
         ("Last seen", of("/summary/last_seen")),
         ("System", format!("{} {}", of("/summary/os"), of("/architecture"))),
-        ("Kernel", format!("{} {} runs, newest installed {} {}", of("/kernel_running"), of("/kernel_running_version"), of("/kernel_newest"), of("/kernel_newest_version"))),
+        (
+            "Kernel",
+            format!(
+                "{} {} runs, newest installed {} {}",
+                of("/kernel_running"),
+                of("/kernel_running_version"),
+                of("/kernel_newest"),
+                of("/kernel_newest_version")
+            ),
+        ),
         ("Virtualisation", of("/virtualisation")),
         ("Addresses", of("/addresses")),
         ("Groups", of("/groups")),
         ("Tags", of("/tags")),
-        ("Agent", format!("{}{}", of("/summary/agent_version"), if of("/read_only") == "yes" { ", read-only" } else { "" })),
+        (
+            "Agent",
+            format!("{}{}", of("/summary/agent_version"), if of("/read_only") == "yes" { ", read-only" } else { "" }),
+        ),
         ("Packages", of("/packages")),
         ("Reboot needed", of("/reboot_reasons")),
         ("Findings", if findings.is_empty() { "none".to_owned() } else { findings.join(", ") }),
     ];
     output::print(&output::pairs(&pairs, output::width()))?;
-    let columns = [flexible("SERVICE", "/unit"), flexible("EXECUTABLE", "/executable"), flexible("PACKAGE", "/package"), flexible("LISTENS", "/listens"), fixed("RESTART", "/restart_pending")];
+    let columns = [
+        flexible("SERVICE", "/unit"),
+        flexible("EXECUTABLE", "/executable"),
+        flexible("PACKAGE", "/package"),
+        flexible("LISTENS", "/listens"),
+        fixed("RESTART", "/restart_pending"),
+    ];
     let services = json!({ "items": answer.get("services") });
     output::print(&format!("\n{}", output::table(&services, &columns, output::width(), "No service was seen.")))
 }
@@ -112,7 +155,12 @@ pub async fn group(command: &Group, form: Output) -> Result<(), Failure> {
         }
         Group::List => {
             let answer = client.get("/groups", &[]).await?;
-            answer_table(&answer, &[flexible("GROUP", "/name"), fixed("HOSTS", "/hosts")], form, "No group yet. Make one: fettle group create NAME")
+            answer_table(
+                &answer,
+                &[flexible("GROUP", "/name"), fixed("HOSTS", "/hosts")],
+                form,
+                "No group yet. Make one: fettle group create NAME",
+            )
         }
         Group::Add { name, hosts } => members(&client, name, &json!({ "add": hosts })).await,
         Group::Remove { name, hosts } => members(&client, name, &json!({ "remove": hosts })).await,

@@ -25,7 +25,10 @@ pub fn query(page: &Page, filters: &[(&'static str, Option<String>)]) -> Vec<(&'
 
 /// A text at a JSON pointer; empty when there is none.
 pub fn text(value: &Value, pointer: &str) -> String {
-    crate::output::cell(value.pointer(pointer)).trim_matches('-').to_owned()
+    match crate::output::cell(value.pointer(pointer)) {
+        nothing if nothing == "-" => String::new(),
+        text => text,
+    }
 }
 
 /// Reasons and histories as `fettle explain` and `show` print them.
@@ -33,7 +36,8 @@ pub fn reasons(value: &Value, pointer: &str, width: usize) -> String {
     let mut lines = String::new();
     for reason in value.pointer(pointer).and_then(Value::as_array).into_iter().flatten() {
         let source = text(reason, "/source");
-        let sentence = if source.is_empty() { text(reason, "/text") } else { format!("{} [{source}]", text(reason, "/text")) };
+        let sentence =
+            if source.is_empty() { text(reason, "/text") } else { format!("{} [{source}]", text(reason, "/text")) };
         for (index, line) in crate::output::wrap(&sentence, width.saturating_sub(4)).iter().enumerate() {
             lines.push_str(if index == 0 { "  - " } else { "    " });
             lines.push_str(line);

@@ -36,10 +36,11 @@ pub async fn run(command: &Server, config: Option<PathBuf>) -> Result<(), Failur
             let flags = Flags { config, data: data.clone(), listen: None, database_url: database_url.clone() };
             let configuration = config::load(&flags)?;
             let (data, url, name) = (configuration.data, configuration.database_url, user.clone());
-            let password = tokio::task::spawn_blocking(move || fettle_server::reset_password(&data, url.as_deref(), &name))
-                .await
-                .map_err(Failure::failed)?
-                .map_err(Failure::failed)?;
+            let password =
+                tokio::task::spawn_blocking(move || fettle_server::reset_password(&data, url.as_deref(), &name))
+                    .await
+                    .map_err(Failure::failed)?
+                    .map_err(Failure::failed)?;
             output::line(&format!("{user}: one-time password {password} (shown only now)"))
         }
     }
@@ -83,7 +84,8 @@ fn announce(announcement: &Announcement, file: Option<&std::path::Path>) -> Resu
             "administrator": announcement.administrator.as_ref().map(|(name, _)| name),
             "one_time_password": announcement.administrator.as_ref().map(|(_, password)| password),
         });
-        write_private(file, format!("{text}\n").as_bytes()).map_err(|error| Failure::failed(format!("cannot write {}: {error}", file.display())))?;
+        write_private(file, format!("{text}\n").as_bytes())
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", file.display())))?;
     }
     Ok(())
 }

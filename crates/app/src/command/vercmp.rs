@@ -34,5 +34,9 @@ fn check(name: &str, file: &str) -> Result<(), Failure> {
         output::line(&format!("{file}:{disagreement}"))?;
     }
     output::line(&format!("{} passed, {} failed", result.passed, result.failed.len()))?;
-    if result.failed.is_empty() { Ok(()) } else { Err(Failure::failed(format!("{file} disagrees with the ordering {scheme}"))) }
+    if result.failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::failed(format!("{file} disagrees with the ordering {scheme}")))
+    }
 }

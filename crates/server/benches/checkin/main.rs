@@ -303,6 +303,6 @@ fn sizes(store: &Store, empty: i64) -> Sizes {
         sets: number(store, "SELECT COUNT(*) FROM package_set"),
         set_bytes: number(store, "SELECT CAST(SUM(LENGTH(members) + LENGTH(marks)) AS BIGINT) FROM package_set"),
         versions: number(store, "SELECT COUNT(*) FROM package_version"),
-        facts: number(store, "SELECT CAST(SUM(LENGTH(facts) + LENGTH(services)) AS BIGINT) FROM host"),
+        facts: number(store, "SELECT CAST(SUM(LENGTH(facts) + LENGTH(services)) AS BIGINT) FROM host_report"),
     }
 }

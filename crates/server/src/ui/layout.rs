@@ -42,7 +42,7 @@ pub fn page(visitor: &Visitor, active: &str, title: &str, content: Markup) -> Ma
                     }
                     div.who {
                         button type="button" data-theme-toggle aria-label="Light or dark" title="Light or dark" { (icon("moon")) }
-                        span { (actor.name) " · " (actor.role) }
+                        span { a href="/account" { (actor.name) } " · " (actor.role) }
                         form action="/sign-out" method="post" {
                             input type="hidden" name="csrf" value=(visitor.session.csrf_token());
                             button type="submit" { "Sign out" }

@@ -22,6 +22,7 @@ pub fn routes() -> Router<AppState> {
         .route("/sign-out", post(page::sign_in::sign_out))
         .route("/hosts", get(page::host::list))
         .route("/hosts/{host}", get(page::host::show))
+        .route("/hosts/{host}/revoke", post(page::host::revoke))
         .route("/enrol", get(page::host::enrol_form).post(page::host::enrol))
         .route("/findings", get(page::finding::list))
         .route("/findings/{id}", get(page::finding::show))
@@ -34,6 +35,10 @@ pub fn routes() -> Router<AppState> {
         .route("/audit", get(page::audit::list))
         .route("/feeds", get(page::feed::list).post(page::feed::sync))
         .route("/users", get(page::user::list).post(page::user::create))
+        .route("/users/{name}/{verb}", post(page::user::act))
+        .route("/account", get(page::account::show))
+        .route("/account/tokens", post(page::account::create))
+        .route("/account/tokens/{id}/revoke", post(page::account::revoke))
         .route("/assets/fettle.css", get(|| asset("text/css; charset=utf-8", include_str!("assets/fettle.css"))))
         .route("/assets/fettle.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/fettle.js"))))
 }

@@ -27,12 +27,17 @@ pub fn badge(word: &str) -> Markup {
     let tone = match word {
         "managed" | "verified" | "completed" | "succeeded" | "fixed" | "done" | "passed" | "proved" | "loaded" | "approved" | "yes" => "good",
         "open" | "affected" | "critical" | "stuck" | "failed" | "halted" | "rejected" | "error" | "exploited" => "bad",
-        "high" | "silent" | "restart-needed" | "undoing" | "undone" | "rolling-back" | "rolled-back" | "proposed" | "end-of-life" | "paused" | "expired" => "warn",
+        "high" | "one-time password" | "silent" | "restart-needed" | "undoing" | "undone" | "rolling-back" | "rolled-back" | "proposed" | "end-of-life" | "paused" | "expired" => "warn",
         "planned" | "remediated" | "running" | "active" | "applying" | "checking" | "offered" | "queued" | "fetching" | "ready" | "rebooting"
         | "enrolling" | "doing" | "draft" | "scheduled" | "soaking" => "info",
         _ => "",
     };
     html! { span class={ "badge " (tone) } { (word) } }
+}
+
+/// A number and its word.
+pub fn many(number: u64, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 /// How long ago, with the moment itself for who points at it.
@@ -46,7 +51,7 @@ pub fn ago(text: &str) -> Markup {
         7200..=172_799 => format!("{} h ago", seconds / 3600),
         _ => format!("{} d ago", seconds / 86_400),
     };
-    html! { time datetime=(text) title=(text) { (words) } }
+    html! { time datetime=(text) title={ (text) " (UTC)" } { (words) } }
 }
 
 /// Reasons as a list.

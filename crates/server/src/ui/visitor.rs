@@ -70,6 +70,7 @@ impl IntoResponse for PageError {
         let content = html! {
             h1 { (problem.title) }
             p { (problem.detail) @if !problem.field.is_empty() { " (" (problem.field) ")" } }
+            @if !problem.field.is_empty() { p.soft { "Go back with your browser: what you wrote is still there." } }
             @if !problem.advice.is_empty() { p.soft { (problem.advice) } }
             p { a.btn href="/" { "To the overview" } }
         };

@@ -103,7 +103,7 @@ pub fn host_create(
 ) -> Result<()> {
     connection.execute(
         &format!(
-            "INSERT INTO host ({COLUMNS}, offer_sequence) VALUES (?1, ?2, 'enrolling', 1, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?10, '[]', ?10, ?10, 0, ?9, ?9, 0)"
+            "INSERT INTO host ({COLUMNS}, offer_sequence) VALUES (?1, ?2, 'enrolling', 1, ?3, ?4, ?5, ?6, ?7, 0, ?9, ?9, ?9, 0, ?8, ?8, 0)"
         ),
         &[
             id.into(),
@@ -113,10 +113,13 @@ pub fn host_create(
             (&facts.os_codename).into(),
             (&facts.os_name).into(),
             facts.reboot_pending.into(),
-            (&facts.json).into(),
             now.into(),
             Value::Blob(Vec::new()),
         ],
+    )?;
+    connection.execute(
+        "INSERT INTO host_report (host, facts, services) VALUES (?1, ?2, '[]')",
+        &[id.into(), (&facts.json).into()],
     )?;
     count(connection, HostState::Enrolling, 1)?;
     event(connection, id, now, HostState::event_str(HostEvent::Enrol), "enrolment", &[])
@@ -124,8 +127,14 @@ pub fn host_create(
 
 /// One host.
 pub fn host_get(connection: &mut Connection, id: HostId) -> Result<HostRecord> {
-    let row = connection.query_one(&format!("SELECT {COLUMNS} FROM host WHERE id = ?1"), &[id.into()])?;
-    row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::not_found(id))
+    let row = connection.query_one(
+        &format!(
+            "SELECT {COLUMNS}, r.facts, r.services FROM host JOIN host_report r ON r.host = host.id WHERE id = ?1"
+        ),
+        &[id.into()],
+    )?;
+    let row = row.ok_or_else(|| StoreError::not_found(id))?;
+    Ok(HostRecord { facts: row.text(16)?.to_owned(), services: row.text(17)?.to_owned(), ..read(&row)? })
 }
 
 /// Hosts of this name (names are not unique).
@@ -233,19 +242,22 @@ pub fn host_transition(
     reasons: &[Reason],
     now: Timestamp,
 ) -> Result<HostState> {
-    let old = host_get(connection, id)?;
-    let state = old.state.next(by)?;
-    if state == old.state {
+    let row = connection
+        .query_one("SELECT state, generation FROM host WHERE id = ?1", &[id.into()])?
+        .ok_or_else(|| StoreError::not_found(id))?;
+    let old = HostState::parse(row.text(0)?).ok_or_else(|| StoreError::Corrupt { what: "host.state".into() })?;
+    let state = old.next(by)?;
+    if state == old {
         return Ok(state);
     }
     let written = connection.execute(
         "UPDATE host SET state = ?3, generation = generation + 1 WHERE id = ?1 AND generation = ?2",
-        &[id.into(), old.generation.into(), state.as_str().into()],
+        &[id.into(), row.int(1)?.into(), state.as_str().into()],
     )?;
     if written == 0 {
         return Err(StoreError::conflict(id));
     }
-    count(connection, old.state, -1)?;
+    count(connection, old, -1)?;
     count(connection, state, 1)?;
     event(connection, id, now, HostState::event_str(by), actor, reasons)?;
     Ok(state)
@@ -354,7 +366,7 @@ pub fn host_set_agent_version(connection: &mut Connection, id: HostId, version: 
 /// Replaces the facts.
 pub fn host_set_facts(connection: &mut Connection, id: HostId, facts: &HostFactsColumns) -> Result<()> {
     connection.execute(
-        "UPDATE host SET name = ?2, os_id = ?3, os_codename = ?4, os_name = ?5, reboot_pending = ?6, facts = ?7, facts_digest = ?8 WHERE id = ?1",
+        "UPDATE host SET name = ?2, os_id = ?3, os_codename = ?4, os_name = ?5, reboot_pending = ?6, facts_digest = ?7 WHERE id = ?1",
         &[
             id.into(),
             (&facts.name).into(),
@@ -362,10 +374,10 @@ pub fn host_set_facts(connection: &mut Connection, id: HostId, facts: &HostFacts
             (&facts.os_codename).into(),
             (&facts.os_name).into(),
             facts.reboot_pending.into(),
-            (&facts.json).into(),
             digest_value(&facts.digest)?,
         ],
     )?;
+    connection.execute("UPDATE host_report SET facts = ?2 WHERE host = ?1", &[id.into(), (&facts.json).into()])?;
     Ok(())
 }
 
@@ -378,9 +390,10 @@ pub fn host_set_services(
     restart_pending: i64,
 ) -> Result<()> {
     connection.execute(
-        "UPDATE host SET services = ?2, services_digest = ?3, restart_pending = ?4 WHERE id = ?1",
-        &[id.into(), json.into(), digest_value(digest)?, restart_pending.into()],
+        "UPDATE host SET services_digest = ?2, restart_pending = ?3 WHERE id = ?1",
+        &[id.into(), digest_value(digest)?, restart_pending.into()],
     )?;
+    connection.execute("UPDATE host_report SET services = ?2 WHERE host = ?1", &[id.into(), json.into()])?;
     Ok(())
 }
 

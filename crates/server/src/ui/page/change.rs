@@ -1,7 +1,7 @@
 //! Changes: asked for, read, approved, followed live, undone.
 
 use crate::ops::change::ChangeQuery;
-use crate::ui::part::{ago, badge, bytes, chips, empty, escape, link, pager, reasons};
+use crate::ui::part::{ago, badge, bytes, chips, empty, escape, link, many, pager, reasons};
 use crate::ui::visitor::{Answer, PageError, Visitor};
 use crate::ui::{form, layout};
 use crate::{AppState, ops};
@@ -168,12 +168,14 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Pat
         }
         @if !change.waiting_for.is_empty() { div.notice data-part="waiting" { b { "Waiting for: " } (change.waiting_for.join("; ")) } } @else { div data-part="waiting" {} }
         div.two {
+            div.column {
             section.card data-part="progress" { header { h2 { "Rollout" } @if let Some(state) = &change.summary.rollout_state { (badge(state)) } }
                 div.body { (super::overview::progress(&change)) p.soft { (change.proved) " proved by a later inventory" } } }
+            (deployment_table(&deployments))
+            section.card { header { h2 { "Live output" } span data-part="live" { @if matches!(change.summary.rollout_state.as_deref(), Some("running" | "rolling-back")) { span class="badge info live" { "live" } } } } div.body { pre.log id="live-log" tabindex="0" role="log" aria-label="Live output" data-empty="What the hosts print appears here while the change runs. Earlier output: tasks and log of a deployment." {} } }
+            }
             (about(&change))
         }
-        (deployment_table(&deployments))
-        section.card { header { h2 { "Live output" } span class="badge info live" { "live" } } div.body { pre.log id="live-log" tabindex="0" aria-label="Live output" {} } }
         (plan(&id, &change, &hosts))
     }))
 }
@@ -213,8 +215,8 @@ fn about(change: &ChangeDetail) -> Markup {
         section.card data-part="about" { header { h2 { "Request" } } div.body { dl.pairs {
             dt { "What" } dd { (change.asked_for.join("; ")) }
             dt { "Why" } dd { @if change.reason.is_empty() { "–" } @else { (change.reason) } }
-            dt { "Closes" } dd { (change.findings) " findings" }
-            dt { "Where" } dd { (change.summary.hosts) " of " (change.summary.asked) " hosts asked" }
+            dt { "Closes" } dd { (many(change.findings, "finding")) }
+            dt { "Where" } dd { (change.summary.hosts) " of " (many(change.summary.asked, "host")) " asked" }
             dt { "Risk" } dd { @match &change.risk { Some(risk) => { (badge(&risk.level)) (reasons(&risk.reasons)) }, None => "known when the dry runs are in" } }
             dt { "Acceptance" } dd { "at least " (change.acceptance.success_percent) " % of the hosts proved; silent for " (change.acceptance.silence_seconds) " s counts as failed" }
             dt { "Back-out" } dd { (change.back_out) }

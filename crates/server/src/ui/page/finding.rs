@@ -2,7 +2,7 @@
 
 use crate::ops::finding::FindingQuery;
 use crate::ui::layout;
-use crate::ui::part::{ago, badge, chips, empty, escape, history, link, pager, reasons};
+use crate::ui::part::{ago, badge, chips, empty, escape, history, link, many, pager, reasons};
 use crate::ui::visitor::{Answer, Visitor};
 use crate::{AppState, ops};
 use axum::extract::{Path, Query, State};
@@ -51,6 +51,19 @@ impl Filter {
         ])
     }
 
+    /// What stays when other text is searched for.
+    fn kept(&self) -> [(&'static str, &str); 7] {
+        [
+            ("state", &self.state),
+            ("verdict", &self.verdict),
+            ("severity", &self.severity),
+            ("fixable", &self.fixable),
+            ("exploited", &self.exploited),
+            ("host", &self.host),
+            ("source", &self.source),
+        ]
+    }
+
     fn query(&self) -> FindingQuery {
         let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         FindingQuery {
@@ -83,7 +96,9 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
         section.card {
             form.filters action="/findings" method="get" {
                 input type="search" name="text" value=(filter.text) placeholder="CVE or source package" aria-label="CVE or source package";
-                @if !filter.host.is_empty() { input type="hidden" name="host" value=(filter.host); }
+                @for (name, value) in filter.kept() { @if !value.is_empty() { input type="hidden" name=(name) value=(value); } }
+                @if !filter.host.is_empty() { a class="chip off" aria-current="true" href=(filter.address(|filter| filter.host.clear())) aria-label="One host only, show all hosts" { "Host " (host_name(&findings, &filter)) } }
+                @if !filter.source.is_empty() { a class="chip off" aria-current="true" href=(filter.address(|filter| filter.source.clear())) aria-label={ "Source package " (filter.source) ", show all" } { "Package " (filter.source) } }
                 (chips(&[
                     ("Mean work", only(|_| {}), plain),
                     ("Fix published", only(|filter| filter.fixable = "true".into()), filter.fixable == "true"),
@@ -105,6 +120,11 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
     }))
 }
 
+/// The host that a list is narrowed to, by name where the list shows it.
+fn host_name<'a>(findings: &'a FindingList, filter: &'a Filter) -> &'a str {
+    findings.items.first().map_or(filter.host.as_str(), |finding| finding.host_name.as_str())
+}
+
 /// Findings as a table.
 pub fn table(findings: &FindingList) -> Markup {
     html! {
@@ -115,7 +135,7 @@ pub fn table(findings: &FindingList) -> Markup {
                     tr {
                         td.tight data-label="Vulnerability" { div { a href={ "/findings/" (finding.id) } { (finding.vulnerability) } @if finding.exploited { " " (badge("exploited")) } } }
                         td data-label="Severity" { div { (badge(&finding.level)) } }
-                        td data-label="Package" { div { (finding.source) div.under.mono { (finding.source_version) } } }
+                        td data-label="Package" { div { a href=(link("/findings", &[("source", &finding.source)])) { (finding.source) } div.under.mono { (finding.source_version) } } }
                         td.mono data-label="Fixed in" { @match &finding.fixed_version { Some(version) => (version), None => "no fix yet" } }
                         td data-label="Host" { a href={ "/hosts/" (finding.host) } { (finding.host_name) } }
                         td data-label="State" { div { (badge(&finding.state)) @if finding.verdict != "affected" { div.under { (finding.verdict) } } } }
@@ -190,7 +210,7 @@ pub async fn vulnerability(State(state): State<AppState>, visitor: Visitor, Path
     let next = findings.next.clone().map(|next| link(&here, &[("after", &next)]));
     Ok(layout::page(&visitor, "/findings", &detail.id, html! {
         div.title {
-            div { h1 { (detail.id) } div.sub { "open on " (detail.hosts) " hosts" } }
+            div { h1 { (detail.id) } div.sub { "open on " (many(detail.hosts, "host")) } }
             @if visitor.actor().may(Permission::ChangeCreate) && detail.hosts > 0 {
                 div.actions { a.btn.primary href={ "/changes/new?vulnerability=" (escape(&detail.id)) } { "Close everywhere by a change" } }
             }

@@ -2,12 +2,13 @@
 
 use crate::ops::finding::FindingQuery;
 use crate::ops::host::HostQuery;
-use crate::ui::part::{ago, badge, chips, empty, history, link, pager};
+use crate::ui::part::{ago, badge, chips, empty, escape, history, link, many, pager};
 use crate::ui::visitor::{Answer, PageError, Visitor};
 use crate::ui::{form, layout};
 use crate::{AppState, ops};
 use axum::extract::{Form, Path, Query, State};
 use axum::http::HeaderMap;
+use axum::response::Redirect;
 use fettle_domain::access::Permission;
 use fettle_wire::api::host::{EnrolmentTokenCreate, EnrolmentTokenMade, HostDetail, PackageList};
 use maud::{Markup, html};
@@ -52,6 +53,10 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
         section.card {
             form.filters action="/hosts" method="get" {
                 input type="search" name="text" value=(filter.text) placeholder="Name" aria-label="Name";
+                @for (name, value) in [("state", &filter.state), ("group", &filter.group), ("restart_needed", &filter.restart_needed)] {
+                    @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
+                }
+                @if !filter.group.is_empty() { a class="chip off" aria-current="true" href=(link("/hosts", &[("state", &filter.state), ("restart_needed", &filter.restart_needed), ("text", &filter.text)])) aria-label={ "Group " (filter.group) ", show all groups" } { "Group " (filter.group) } }
                 (chips(&[
                     ("All", address("", "", ""), filter.state.is_empty() && !restart),
                     ("Managed", address("managed", "", ""), filter.state == "managed"),
@@ -82,7 +87,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
 }
 
 fn restart_words(reboot: bool, services: u64) -> Markup {
-    html! { @if reboot { span.warn-text { "reboot" } } @else if services > 0 { span.warn-text { (services) " services" } } @else { "–" } }
+    html! { @if reboot { span.warn-text { "reboot" } } @else if services > 0 { span.warn-text { (many(services, "service")) } } @else { "–" } }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,7 +111,10 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Pat
     Ok(layout::page(&visitor, "/hosts", &host.summary.name, html! {
         div.title {
             div { h1 { (host.summary.name) } div.sub { (badge(&host.summary.state)) " " (host.summary.os) " · last seen " (ago(&host.summary.last_seen)) } }
-            @if actor.may(Permission::ChangeCreate) && open > 0 { div.actions { a.btn.primary href={ "/changes/new?host=" (id) } { "Change this host" } } }
+            div.actions {
+                @if actor.may(Permission::ChangeCreate) && open > 0 { a.btn.primary href={ "/changes/new?host=" (id) } { "Change this host" } }
+                @if actor.may(Permission::HostManage) && host.summary.state != "retired" { (revoke_form(&visitor, &id)) }
+            }
         }
         @for why in &host.reboot_reasons { div.notice { b { "Reboot needed: " } (why) } }
         (facts(&host))
@@ -121,6 +129,39 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Pat
     }))
 }
 
+fn revoke_form(visitor: &Visitor, id: &str) -> Markup {
+    html! {
+        details.act {
+            summary.btn.danger { "Revoke" }
+            div.card { div.body { form action={ "/hosts/" (id) "/revoke" } method="post" {
+                input type="hidden" name="csrf" value=(visitor.session.csrf_token());
+                p { "Its certificate is refused from now on. To come back, the machine enrols anew." }
+                div.field { label for="reason" { "Why" } input id="reason" name="reason" required; }
+                button.danger type="submit" { "Yes: revoke" }
+            } } }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Revoke {
+    csrf: String,
+    reason: String,
+}
+
+/// Refuses a host from now on.
+pub async fn revoke(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Form(asked): Form<Revoke>,
+) -> Result<Redirect, PageError> {
+    form::check(&headers, &visitor, &asked.csrf)?;
+    ops::host::revoke(&state, visitor.actor(), &id, asked.reason).await?;
+    Ok(Redirect::to(&format!("/hosts/{}", escape(&id))))
+}
+
 fn facts(host: &HostDetail) -> Markup {
     let or_dash = |text: String| if text.is_empty() { "–".to_owned() } else { text };
     html! {
@@ -131,7 +172,7 @@ fn facts(host: &HostDetail) -> Markup {
             dt { "Virtualisation" } dd { (host.virtualisation) }
             dt { "Addresses" } dd { (or_dash(host.addresses.join(" "))) }
             dt { "MAC" } dd { (or_dash(host.macs.join(" "))) }
-            dt { "Groups" } dd { @if host.groups.is_empty() { "–" } @for group in &host.groups { a href={ "/hosts?group=" (group) } { (group) } " " } }
+            dt { "Groups" } dd { @if host.groups.is_empty() { "–" } @for group in &host.groups { a href=(link("/hosts", &[("group", group)])) { (group) } " " } }
             dt { "Tags" } dd { (or_dash(host.tags.join(" "))) }
             dt { "Location" } dd { (or_dash(host.location.clone())) }
             dt { "Agent" } dd { (host.summary.agent_version) @if host.read_only { ", read-only" } }
@@ -190,7 +231,7 @@ fn enrol_page(visitor: &Visitor, made: Option<&EnrolmentTokenMade>) -> Markup {
         @if let Some(made) = made {
             section.card { header { h2 { "Paste this on the machine, as root" } } div.body {
                 div.copy { code id="command" { (made.command) } button type="button" data-copy="command" { "Copy" } }
-                p.soft { "Works " (made.uses) " times, until " (made.expires_at) ". It is shown only now. Then start the agent: " code { "fettle agent run" } }
+                p.soft { "Works " (many(u64::from(made.uses), "time")) ", until " (made.expires_at) ". It is shown only now. Then start the agent: " code { "fettle agent run" } }
             } }
         }
         section.card { div.body { form action="/enrol" method="post" {

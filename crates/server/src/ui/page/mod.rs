@@ -1,5 +1,6 @@
 //! One file a noun.
 
+pub mod account;
 pub mod audit;
 pub mod change;
 pub mod feed;

@@ -3,7 +3,7 @@
 use crate::ops::change::ChangeQuery;
 use crate::ops::finding::FindingQuery;
 use crate::ops::host::HostQuery;
-use crate::ui::part::{ago, badge, bar, donut, empty};
+use crate::ui::part::{ago, badge, bar, donut, empty, many};
 use crate::ui::visitor::{Answer, Visitor};
 use crate::ui::layout;
 use crate::{AppState, ops};
@@ -37,10 +37,6 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor) -> Answer {
         (most_urgent(&urgent))
         (feed_ages(&feeds))
     }))
-}
-
-fn many(number: u64, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 fn sum(findings: &FindingCounts, wanted: impl Fn(&fettle_wire::api::finding::FindingCountView) -> bool) -> u64 {
@@ -91,7 +87,7 @@ fn by_state(findings: &FindingCounts) -> Markup {
         section.card {
             header { h2 { "Findings" } span.soft { "what inventories prove" } }
             div.body.donut {
-                (donut(&[("ring-good", closed), ("ring-bad", fixable), ("ring-warn", restart), ("ring-info", unfixed)], &share, "closed"))
+                (donut(&[("ring-good", closed), ("ring-bad", fixable), ("ring-warn", restart), ("ring-info", unfixed), ("ring-rest", ignored)], &share, "closed"))
                 ul.legend { @for (tone, words, number, address) in rows { li { span class={ "dot " (tone) } {} a href=(address) { (words) } b { (number) } } } }
             }
         }

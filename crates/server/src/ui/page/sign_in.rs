@@ -67,7 +67,8 @@ pub async fn submit(
 
 fn welcome(session: &session::Session, next: &str) -> Result<Response, PageError> {
     // Only paths of our own: never another site.
-    let own = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\');
+    // Browsers drop tabs and line ends out of addresses: `/<tab>/elsewhere` would lead away.
+    let own = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && next.bytes().all(|byte| byte.is_ascii_graphic());
     let mut response = Redirect::to(if own { next } else { "/" }).into_response();
     response.headers_mut().append(header::SET_COOKIE, session.cookie()?);
     Ok(response)
