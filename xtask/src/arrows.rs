@@ -18,11 +18,7 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
         &["domain", "process", "wire", "plugin", "vendors", "content", "store", "agent", "server"],
         &["rusqlite", "postgres", "axum"],
     ),
-    (
-        "testkit",
-        &["domain", "process", "wire", "plugin", "vendors", "content", "store", "agent", "server"],
-        &[],
-    ),
+    ("testkit", &["domain", "process", "wire", "plugin", "vendors", "content", "store", "agent", "server"], &[]),
 ];
 
 /// Every arrow that is not in the table.

@@ -24,7 +24,8 @@ pub fn rooms(root: &Path, metadata: &Metadata) -> Result<Vec<String>> {
 /// Every member inherits lints, edition, version and licence, and takes outside crates from the root.
 pub fn manifests(root: &Path) -> Result<Vec<String>> {
     let mut complaints = Vec::new();
-    let mut paths: Vec<_> = fs::read_dir(root.join("crates"))?.filter_map(|entry| Some(entry.ok()?.path().join("Cargo.toml"))).collect();
+    let mut paths: Vec<_> =
+        fs::read_dir(root.join("crates"))?.filter_map(|entry| Some(entry.ok()?.path().join("Cargo.toml"))).collect();
     paths.push(root.join("xtask/Cargo.toml"));
     for path in paths {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -57,13 +58,23 @@ pub fn manifests(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Words of one workplace that no user would understand.
-const FORBIDDEN: &[&str] = &["/wo\u{72}k/", "farm-\u{62}ench", "farm-\u{73}tudio", "/tmp/\u{62}ash", "crates.i\u{6f}/api", "index.crates.i\u{6f}"];
+const FORBIDDEN: &[&str] = &[
+    "/wo\u{72}k/",
+    "farm-\u{62}ench",
+    "farm-\u{73}tudio",
+    "/tmp/\u{62}ash",
+    "crates.i\u{6f}/api",
+    "index.crates.i\u{6f}",
+];
 
 /// Tracked text files that hold one of them.
 pub fn forbidden_names(root: &Path) -> Result<Vec<String>> {
-    let output = Command::new("git").current_dir(root).args(["ls-files", "-z"]).output().context("cannot run git ls-files")?;
+    let output =
+        Command::new("git").current_dir(root).args(["ls-files", "-z"]).output().context("cannot run git ls-files")?;
     let mut complaints = Vec::new();
-    for name in String::from_utf8_lossy(&output.stdout).split('\0').filter(|name| !name.is_empty() && *name != "Cargo.lock") {
+    for name in
+        String::from_utf8_lossy(&output.stdout).split('\0').filter(|name| !name.is_empty() && *name != "Cargo.lock")
+    {
         let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
         for word in FORBIDDEN.iter().filter(|word| text.contains(**word)) {
             complaints.push(format!("{name} names `{word}`"));

@@ -29,12 +29,18 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
                 }
             }
             let pages_or_api = matches!(*folder, "ui" | "api");
-            if pages_or_api && (text.contains("store.read(") || text.contains("store.write(") || text.contains("fettle_store::systems")) {
+            if pages_or_api
+                && (text.contains("store.read(")
+                    || text.contains("store.write(")
+                    || text.contains("fettle_store::systems"))
+            {
                 complaints.push(format!("{} goes past `ops` to the store", show(root, &path)));
             }
         }
     }
-    for (path, text) in rust_files(&root.join("crates/server/src"))?.into_iter().chain(rust_files(&root.join("crates/app/src"))?) {
+    for (path, text) in
+        rust_files(&root.join("crates/server/src"))?.into_iter().chain(rust_files(&root.join("crates/app/src"))?)
+    {
         if ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM"].iter().any(|word| text.contains(&format!("\"{word}"))) {
             complaints.push(format!("{} holds SQL; it belongs into the store", show(root, &path)));
         }

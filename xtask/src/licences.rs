@@ -4,8 +4,20 @@ use crate::metadata::Metadata;
 
 /// Licences that go with `Apache-2.0 OR MIT` in one binary.
 const ALLOWED: &[&str] = &[
-    "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "Unlicense", "0BSD", "CC0-1.0",
-    "Apache-2.0 WITH LLVM-exception", "MIT-0", "CDLA-Permissive-2.0", "BSL-1.0",
+    "MIT",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "Unlicense",
+    "0BSD",
+    "CC0-1.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT-0",
+    "CDLA-Permissive-2.0",
+    "BSL-1.0",
 ];
 
 /// Every dependency without an allowed licence or from another source than the registry.
@@ -14,7 +26,8 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
     for package in &metadata.packages {
         if package.source.is_empty() {
             if package.licence != "Apache-2.0 OR MIT" {
-                complaints.push(format!("{}: the project is `Apache-2.0 OR MIT`, not `{}`", package.name, package.licence));
+                complaints
+                    .push(format!("{}: the project is `Apache-2.0 OR MIT`, not `{}`", package.name, package.licence));
             }
             continue;
         }

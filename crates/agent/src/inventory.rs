@@ -215,8 +215,7 @@ impl Acknowledged {
     /// The packages as the server needs them: the difference when it has the former set and the
     /// difference is worth it, else all.
     pub(crate) fn report(&self, packages: Vec<InstalledPackage>) -> PackagesReport {
-        let former: Option<Vec<InstalledPackage>> =
-            state::read_json(&self.packages_path, LONGEST_KEPT).ok().flatten();
+        let former: Option<Vec<InstalledPackage>> = state::read_json(&self.packages_path, LONGEST_KEPT).ok().flatten();
         match former.filter(|former| digest_of(former) == self.digests.packages) {
             Some(former) => difference(&self.digests.packages, &former, packages),
             None => PackagesReport::Complete { packages },

@@ -89,7 +89,12 @@ fn deployment(state: &StateDir, id: DeploymentId) -> DeploymentStatus {
             state: Some(deployment.state),
             why: deployment.failure.iter().map(ToString::to_string).collect(),
         },
-        Ok(None) => DeploymentStatus { deployment: id, change: None, state: None, why: vec!["it has no journal yet".to_owned()] },
+        Ok(None) => DeploymentStatus {
+            deployment: id,
+            change: None,
+            state: None,
+            why: vec!["it has no journal yet".to_owned()],
+        },
         Err(error) => DeploymentStatus { deployment: id, change: None, state: None, why: vec![error.to_string()] },
     }
 }

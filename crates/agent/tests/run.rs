@@ -139,8 +139,12 @@ fn dry_runs_are_answered() {
     machine.once().unwrap();
     let answers = server.with(|world| world.entries.clone());
     let [first, second] = &answers[..] else { panic!("{answers:?}") };
-    assert!(matches!(&first.body, ReportBody::Rehearsal { rehearsal, outcome: RehearsalOutcome::Possible { .. } } if *rehearsal == ids[0]));
-    assert!(matches!(&second.body, ReportBody::Rehearsal { outcome: RehearsalOutcome::Impossible { reasons }, .. } if reasons[0].text.contains("name a package")));
+    assert!(
+        matches!(&first.body, ReportBody::Rehearsal { rehearsal, outcome: RehearsalOutcome::Possible { .. } } if *rehearsal == ids[0])
+    );
+    assert!(
+        matches!(&second.body, ReportBody::Rehearsal { outcome: RehearsalOutcome::Impossible { reasons }, .. } if reasons[0].text.contains("name a package"))
+    );
 }
 
 #[test]
@@ -151,7 +155,11 @@ fn what_happened_while_the_server_was_away_is_told_in_order_later() {
     server.until("acceptance", |world| {
         world.events().contains(&E::Accept).then(|| world.refuse = Some((503, "urn:x:away")))
     });
-    let journal = machine.state.join("deployments").join(server.offer(OfferAction::Deploy, 1, 1, machine.provider.manifest("1")).deployment.to_string()).join("journal");
+    let journal = machine
+        .state
+        .join("deployments")
+        .join(server.offer(OfferAction::Deploy, 1, 1, machine.provider.manifest("1")).deployment.to_string())
+        .join("journal");
     let end = Instant::now() + Duration::from_secs(30);
     while !std::fs::read_to_string(&journal).unwrap_or_default().contains(r#""event":"succeed""#) {
         assert!(Instant::now() < end, "the deployment does not go on without its server");

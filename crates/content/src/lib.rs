@@ -6,6 +6,6 @@ pub mod digest;
 pub mod envelope;
 pub mod keys;
 
-pub use digest::{sha256_hex, Hasher};
-pub use envelope::{sign, verify, VerifyError};
+pub use digest::{Hasher, sha256_hex};
+pub use envelope::{VerifyError, sign, verify};
 pub use keys::{PublicKey, SigningKey};

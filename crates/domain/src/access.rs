@@ -44,7 +44,13 @@ impl Role {
             Role::Operator => !matches!(permission, P::ChangeApprove | P::UserManage),
             Role::Approver => matches!(
                 permission,
-                P::HostRead | P::FindingRead | P::FeedRead | P::ChangeRead | P::ChangeApprove | P::AuditRead | P::OwnAccount
+                P::HostRead
+                    | P::FindingRead
+                    | P::FeedRead
+                    | P::ChangeRead
+                    | P::ChangeApprove
+                    | P::AuditRead
+                    | P::OwnAccount
             ),
             Role::Viewer => matches!(
                 permission,

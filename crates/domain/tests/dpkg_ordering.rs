@@ -34,9 +34,8 @@ fn numbers_of_any_length_are_compared() {
 
 /// Versions close to each other, so that ties and near ties are common.
 fn version() -> impl Strategy<Value = String> {
-    ("([0-2]:)?", "[0-2]{1,2}[a-b.+~0]{0,4}", "(-[0-1a~.+]{1,3})?").prop_map(|(epoch, upstream, revision)| {
-        format!("{epoch}{upstream}{revision}")
-    })
+    ("([0-2]:)?", "[0-2]{1,2}[a-b.+~0]{0,4}", "(-[0-1a~.+]{1,3})?")
+        .prop_map(|(epoch, upstream, revision)| format!("{epoch}{upstream}{revision}"))
 }
 
 fn order(a: &str, b: &str) -> Ordering {

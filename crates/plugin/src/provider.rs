@@ -116,22 +116,38 @@ pub trait Provider: Plugin {
     fn candidates(&self, context: &ProviderContext<'_>, refresh: bool) -> Result<Vec<Candidate>, PluginError>;
 
     /// Dry run: what exactly would happen, or why it cannot be done. Changes nothing but indexes.
-    fn rehearse(&self, context: &ProviderContext<'_>, job: &Job, refresh: bool) -> Result<RehearsalOutcome, PluginError>;
+    fn rehearse(
+        &self,
+        context: &ProviderContext<'_>,
+        job: &Job,
+        refresh: bool,
+    ) -> Result<RehearsalOutcome, PluginError>;
 
     /// Does one act. May run twice.
     fn apply(&self, context: &ProviderContext<'_>, request: &StepRequest) -> Result<Applied, PluginError>;
 
     /// Undoes one act, from the request alone where the act was cut off (`applied` is `None`). May run twice,
     /// needs no network.
-    fn undo(&self, context: &ProviderContext<'_>, request: &StepRequest, applied: Option<&Applied>) -> Result<Applied, PluginError>;
+    fn undo(
+        &self,
+        context: &ProviderContext<'_>,
+        request: &StepRequest,
+        applied: Option<&Applied>,
+    ) -> Result<Applied, PluginError>;
 
     /// The steps of the manifest whose `to` is not (or, with `reverted`, whose `from` is not) what
     /// is installed and configured now, each with the state found. Empty means proved.
-    fn verify(&self, context: &ProviderContext<'_>, manifest: &Manifest, reverted: bool) -> Result<Vec<(PackageStep, String)>, PluginError>;
+    fn verify(
+        &self,
+        context: &ProviderContext<'_>,
+        manifest: &Manifest,
+        reverted: bool,
+    ) -> Result<Vec<(PackageStep, String)>, PluginError>;
 
     /// Finishes what an earlier, interrupted run of the package manager left. Returns what was mended.
     fn recover(&self, context: &ProviderContext<'_>) -> Result<Vec<Reason>, PluginError>;
 
     /// Puts or lifts a hold on packages. Returns the names that changed.
-    fn set_hold(&self, context: &ProviderContext<'_>, names: &[String], held: bool) -> Result<Vec<String>, PluginError>;
+    fn set_hold(&self, context: &ProviderContext<'_>, names: &[String], held: bool)
+    -> Result<Vec<String>, PluginError>;
 }

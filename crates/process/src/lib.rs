@@ -4,13 +4,13 @@
 //! Absent on purpose: async, I/O, a clock, randomness, the store. Steps that nothing needs yet
 //! (testing, compliance) are not made yet.
 
-#[path = "step1_gathering/mod.rs"]
-pub mod gathering;
-#[path = "step2_scheduling/mod.rs"]
-pub mod scheduling;
-#[path = "step4_change/mod.rs"]
-pub mod change;
-#[path = "step5_installation/mod.rs"]
-pub mod installation;
 #[path = "step6_audit/mod.rs"]
 pub mod audit;
+#[path = "step4_change/mod.rs"]
+pub mod change;
+#[path = "step1_gathering/mod.rs"]
+pub mod gathering;
+#[path = "step5_installation/mod.rs"]
+pub mod installation;
+#[path = "step2_scheduling/mod.rs"]
+pub mod scheduling;

@@ -53,13 +53,22 @@ fn tracker() -> String {
         write!(text, "{}\"{}\": {{", if number == 0 { "" } else { ", " }, source(number)).unwrap();
         for flaw in 0..flaws {
             let name = format!("CVE-{}-{}", 2005 + dice.throw(22), 1_000 + number * 13 + flaw);
-            write!(text, "{}\"{name}\": {{\"description\": \"{}\", \"scope\": \"local\", \"releases\": {{", if flaw == 0 { "" } else { ", " }, "A flaw in the parser allows remote attackers to cause a denial of service. ".repeat(4)).unwrap();
+            write!(
+                text,
+                "{}\"{name}\": {{\"description\": \"{}\", \"scope\": \"local\", \"releases\": {{",
+                if flaw == 0 { "" } else { ", " },
+                "A flaw in the parser allows remote attackers to cause a denial of service. ".repeat(4)
+            )
+            .unwrap();
             for (place, release) in RELEASES.iter().enumerate() {
                 let statement = match dice.throw(20) {
                     0 => "\"status\": \"open\", \"nodsa\": \"Minor issue\", \"nodsa_reason\": \"\"".to_owned(),
                     1 if dice.throw(3) == 0 => "\"status\": \"open\"".to_owned(),
                     2..=8 => "\"status\": \"resolved\", \"fixed_version\": \"0\"".to_owned(),
-                    _ => format!("\"status\": \"resolved\", \"fixed_version\": \"{}\"", version(number, [0, 0, 0, 0, 1, 2][dice.throw(6)])),
+                    _ => format!(
+                        "\"status\": \"resolved\", \"fixed_version\": \"{}\"",
+                        version(number, [0, 0, 0, 0, 1, 2][dice.throw(6)])
+                    ),
                 };
                 write!(text, "{}\"{release}\": {{{statement}, \"repositories\": {{\"{release}\": \"1.0-1\"}}, \"urgency\": \"not yet assigned\"}}", if place == 0 { "" } else { ", " }).unwrap();
             }
@@ -76,7 +85,8 @@ fn host(dice: &mut Dice) -> Vec<InstalledPackage> {
         .map(|place| {
             let number = if place == 0 { 0 } else { dice.throw(SOURCES) };
             let version = version(number, dice.throw(4));
-            let name = if number == 0 { "linux-image-6.1.0-18-amd64".to_owned() } else { format!("lib{}", source(number)) };
+            let name =
+                if number == 0 { "linux-image-6.1.0-18-amd64".to_owned() } else { format!("lib{}", source(number)) };
             InstalledPackage {
                 package: PackageVersion {
                     ecosystem: Ecosystem::Debian,
@@ -118,17 +128,25 @@ fn main() {
     println!("tracker document of {} MB", document.len() >> 20);
     let feeds = fettle_vendors::feeds();
     let feed = feeds.first().unwrap();
-    let content = timed("read the document", |content: &fettle_plugin::FeedContent, took| {
-        let speed = document.len() as f64 / took.as_secs_f64() / f64::from(1 << 20);
-        format!("{} statements, {} problems, {speed:.0} MB/s", content.advisories.len(), content.problems.len())
-    }, || feed.read(Document { name: "tracker.json", bytes: document.as_bytes() }).unwrap());
+    let content = timed(
+        "read the document",
+        |content: &fettle_plugin::FeedContent, took| {
+            let speed = document.len() as f64 / took.as_secs_f64() / f64::from(1 << 20);
+            format!("{} statements, {} problems, {speed:.0} MB/s", content.advisories.len(), content.problems.len())
+        },
+        || feed.read(Document { name: "tracker.json", bytes: document.as_bytes() }).unwrap(),
+    );
     drop(document);
     for database in TestDatabase::all() {
         store(&database, &content.advisories);
     }
     let before = resident();
     let advisories = content.advisories;
-    let index = timed("index them", |index: &AdvisoryIndex, _| format!("{} statements", index.len()), || AdvisoryIndex::new(advisories));
+    let index = timed(
+        "index them",
+        |index: &AdvisoryIndex, _| format!("{} statements", index.len()),
+        || AdvisoryIndex::new(advisories),
+    );
     println!("{:<46} {:>9} MB resident ({before} before)", "with statements in the index", resident());
     fleet(&index);
 }
@@ -137,41 +155,71 @@ fn store(database: &TestDatabase, advisories: &[fettle_domain::advisory::Advisor
     let kind = database.kind;
     let store = database.open();
     let feed = FeedName("debian-tracker".into());
-    let sets = timed("group into sets", |sets: &Vec<_>, _| format!("{} sets", sets.len()), || {
-        advisory::advisory_sets(advisories.to_vec(), sha256_hex).unwrap()
-    });
+    let sets = timed(
+        "group into sets",
+        |sets: &Vec<_>, _| format!("{} sets", sets.len()),
+        || advisory::advisory_sets(advisories.to_vec(), sha256_hex).unwrap(),
+    );
     let again = sets.clone();
     let name = feed.clone();
-    timed(&format!("{kind}: store all sets"), |changed: &u64, _| format!("{changed} changed"), || {
-        store.write_blocking(move |connection| advisory::advisory_replace(connection, &name, &sets)).unwrap()
-    });
-    timed(&format!("{kind}: store the same again"), |changed: &u64, _| format!("{changed} changed"), || {
-        store.write_blocking(move |connection| advisory::advisory_replace(connection, &feed, &again)).unwrap()
-    });
+    timed(
+        &format!("{kind}: store all sets"),
+        |changed: &u64, _| format!("{changed} changed"),
+        || store.write_blocking(move |connection| advisory::advisory_replace(connection, &name, &sets)).unwrap(),
+    );
+    timed(
+        &format!("{kind}: store the same again"),
+        |changed: &u64, _| format!("{changed} changed"),
+        || store.write_blocking(move |connection| advisory::advisory_replace(connection, &feed, &again)).unwrap(),
+    );
     let scores: Vec<(VulnId, VulnerabilityFacts)> = (0..SCORES)
         .map(|number| {
             let epss = Epss { score: (number % 1000) as f64 / 1000.0, percentile: 0.5 };
-            (VulnId(format!("CVE-{}-{}", 2000 + number % 26, 10_000 + number)), VulnerabilityFacts { epss: Some(epss), ..Default::default() })
+            (
+                VulnId(format!("CVE-{}-{}", 2000 + number % 26, 10_000 + number)),
+                VulnerabilityFacts { epss: Some(epss), ..Default::default() },
+            )
         })
         .collect();
     for (what, scale) in [("first", 1.0), ("same", 1.0), ("other", 0.5)] {
-        let scores: Vec<_> = scores.iter().cloned().map(|(id, mut facts)| {
-            if let Some(epss) = &mut facts.epss { epss.score *= scale }
-            (id, facts)
-        }).collect();
-        timed(&format!("{kind}: store {SCORES} EPSS scores, {what}"), |changed: &u64, _| format!("{changed} changed"), || {
-            scores.chunks(4000).map(|chunk| {
-                let chunk = chunk.to_vec();
-                store.write_blocking(move |connection| vulnerability::vulnerability_merge(connection, &chunk)).unwrap()
-            }).sum()
-        });
+        let scores: Vec<_> = scores
+            .iter()
+            .cloned()
+            .map(|(id, mut facts)| {
+                if let Some(epss) = &mut facts.epss {
+                    epss.score *= scale
+                }
+                (id, facts)
+            })
+            .collect();
+        timed(
+            &format!("{kind}: store {SCORES} EPSS scores, {what}"),
+            |changed: &u64, _| format!("{changed} changed"),
+            || {
+                scores
+                    .chunks(4000)
+                    .map(|chunk| {
+                        let chunk = chunk.to_vec();
+                        store
+                            .write_blocking(move |connection| vulnerability::vulnerability_merge(connection, &chunk))
+                            .unwrap()
+                    })
+                    .sum()
+            },
+        );
     }
-    timed(&format!("{kind}: read all sets back"), |number: &usize, _| format!("{number} statements"), || {
-        let mut number = 0;
-        let releases = RELEASES.map(str::to_owned);
-        store.read_blocking(|connection| advisory::advisory_each(connection, &releases, |set| number += set.len())).unwrap();
-        number
-    });
+    timed(
+        &format!("{kind}: read all sets back"),
+        |number: &usize, _| format!("{number} statements"),
+        || {
+            let mut number = 0;
+            let releases = RELEASES.map(str::to_owned);
+            store
+                .read_blocking(|connection| advisory::advisory_each(connection, &releases, |set| number += set.len()))
+                .unwrap();
+            number
+        },
+    );
 }
 
 fn fleet(index: &AdvisoryIndex) {
@@ -179,7 +227,9 @@ fn fleet(index: &AdvisoryIndex) {
     let hosts: Vec<Vec<InstalledPackage>> = (0..HOSTS).map(|_| host(&mut dice)).collect();
     let kernel = Kernel::default();
     let picture = |packages| HostPicture { release: "bookworm", packages, kernel: &kernel };
-    let each = |number: &usize, took: Duration| format!("{number} verdicts, {:.0} us a host", took.as_secs_f64() * 1e6 / HOSTS as f64);
+    let each = |number: &usize, took: Duration| {
+        format!("{number} verdicts, {:.0} us a host", took.as_secs_f64() * 1e6 / HOSTS as f64)
+    };
     timed(&format!("what is present on {HOSTS} different hosts"), each, || {
         hosts.iter().map(|packages| present_on_host(index, picture(packages)).len()).sum::<usize>()
     });
@@ -198,7 +248,9 @@ fn fleet(index: &AdvisoryIndex) {
     }
     println!("{:<46} {:>9} MB resident", "with everything remembered", resident());
     let some = &hosts[..100];
-    timed("every verdict on 100 of them, with reasons", |number: &usize, took| format!("{number} verdicts, {:.0} us a host", took.as_secs_f64() * 1e4), || {
-        some.iter().map(|packages| evaluate_host(index, picture(packages)).len()).sum::<usize>()
-    });
+    timed(
+        "every verdict on 100 of them, with reasons",
+        |number: &usize, took| format!("{number} verdicts, {:.0} us a host", took.as_secs_f64() * 1e4),
+        || some.iter().map(|packages| evaluate_host(index, picture(packages)).len()).sum::<usize>(),
+    );
 }

@@ -36,7 +36,10 @@ pub(crate) fn load(connection: &mut Connection, id: RolloutId, listening_since: 
         window_end: rollout.window_end,
         acceptance: head.acceptance.clone(),
         listening_since,
-        waves: waves.iter().map(|wave| WaveFacts { number: wave.number, state: wave.state, opened_at: wave.opened_at }).collect(),
+        waves: waves
+            .iter()
+            .map(|wave| WaveFacts { number: wave.number, state: wave.state, opened_at: wave.opened_at })
+            .collect(),
         deployments: deployments.iter().map(facts_of).collect(),
     };
     Ok(Standing { rollout, plan, waves, deployments, facts })

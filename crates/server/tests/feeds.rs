@@ -35,11 +35,20 @@ impl Publisher {
         let mut head = String::new();
         while reader.read_line(&mut head).is_ok_and(|read| read > 2) {}
         let path = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
-        let etag = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("if-none-match: ").map(str::to_owned));
+        let etag =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("if-none-match: ").map(str::to_owned));
         self.requests.lock().unwrap().push(format!("{path} {}", etag.as_deref().unwrap_or("-")));
-        let whole = self.answers.lock().unwrap().get(&path).cloned().unwrap_or_else(|| b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec());
-        let tagged = etag.filter(|etag| whole.windows(etag.len()).any(|window| window.eq_ignore_ascii_case(etag.as_bytes())));
-        let bytes = if tagged.is_some() { b"HTTP/1.1 304 Not Modified\r\ncontent-length: 0\r\n\r\n".to_vec() } else { whole };
+        let whole = self
+            .answers
+            .lock()
+            .unwrap()
+            .get(&path)
+            .cloned()
+            .unwrap_or_else(|| b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec());
+        let tagged =
+            etag.filter(|etag| whole.windows(etag.len()).any(|window| window.eq_ignore_ascii_case(etag.as_bytes())));
+        let bytes =
+            if tagged.is_some() { b"HTTP/1.1 304 Not Modified\r\ncontent-length: 0\r\n\r\n".to_vec() } else { whole };
         // Whoever hangs up does not want the rest.
         let _ = stream.write_all(&bytes);
     }
@@ -93,7 +102,12 @@ async fn sync(admin: &Client, from: &str, names: &[&str]) -> HashMap<String, (St
     eventually("the load ends", LIMIT, || async { admin.get(&path).await.ok()["done"] == json!(true) }).await;
     let ended = admin.get(&path).await.ok();
     let text = |feed: &Value, key: &str| feed[key].as_str().unwrap().to_owned();
-    ended["feeds"].as_array().unwrap().iter().map(|feed| (text(feed, "name"), (text(feed, "phase"), text(feed, "error")))).collect()
+    ended["feeds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|feed| (text(feed, "name"), (text(feed, "phase"), text(feed, "error"))))
+        .collect()
 }
 
 async fn feed(admin: &Client, name: &str) -> Value {
@@ -113,7 +127,14 @@ async fn a_publisher_is_asked_for_what_is_newer_only() {
     let base = publisher.serve();
     publisher.document("json", "t1", &tracker("1.0-2"));
     publisher.document("epss_scores-current.csv.gz", "e1", &gz(b"cve,epss,percentile\nCVE-2024-0001,0.5,0.9\n"));
-    publisher.document("all.zip", "o1", &zip(&[("DSA-1-1.json", osv("DSA-1-1", "1.0-2")), ("DEBIAN-CVE-2024-0001.json", osv("DEBIAN-CVE-2024-0001", "1.0-2"))]));
+    publisher.document(
+        "all.zip",
+        "o1",
+        &zip(&[
+            ("DSA-1-1.json", osv("DSA-1-1", "1.0-2")),
+            ("DEBIAN-CVE-2024-0001.json", osv("DEBIAN-CVE-2024-0001", "1.0-2")),
+        ]),
+    );
 
     let loaded = sync(&admin, &base, &[]).await;
     for name in ["debian-tracker", "epss", "osv-debian"] {
@@ -132,7 +153,13 @@ async fn a_publisher_is_asked_for_what_is_newer_only() {
     publisher.document("json", "t2", &tracker("1.0-3"));
     assert_eq!(sync(&admin, &base, &["debian-tracker"]).await["debian-tracker"].0, "loaded");
     let flaw = admin.get("/api/v1/vulnerabilities/CVE-2024-0001").await.ok();
-    let tracker = flaw["statements"].as_array().unwrap().iter().find(|statement| statement["feed"] == "debian-tracker").unwrap().clone();
+    let tracker = flaw["statements"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|statement| statement["feed"] == "debian-tracker")
+        .unwrap()
+        .clone();
     assert_eq!(tracker["fixed_version"], "1.0-3");
     assert_eq!(flaw["facts"]["epss_score"], json!(0.5));
 }

@@ -35,10 +35,20 @@ impl Host {
     async fn new(server: &TestServer, name: &str) -> Self {
         let id: HostId = clock::fresh();
         let columns = HostFactsColumns { name: name.to_owned(), json: "{}".into(), ..HostFactsColumns::default() };
-        server.state.store.write(move |connection| host::host_create(connection, id, &columns, "test", clock::now())).await.unwrap();
+        server
+            .state
+            .store
+            .write(move |connection| host::host_create(connection, id, &columns, "test", clock::now()))
+            .await
+            .unwrap();
         let facts = HostFacts {
             name: name.to_owned(),
-            os: OsRelease { id: "debian".into(), version_id: "12".into(), codename: "bookworm".into(), pretty_name: "Debian 12".into() },
+            os: OsRelease {
+                id: "debian".into(),
+                version_id: "12".into(),
+                codename: "bookworm".into(),
+                pretty_name: "Debian 12".into(),
+            },
             ..HostFacts::default()
         };
         Self { id, client: server.host_client(id), facts, packages: Vec::new(), services: Vec::new() }
@@ -138,7 +148,8 @@ async fn a_finding_opens_is_proved_gone_and_comes_back() {
         eventually("findings open", LIMIT, || async { !findings(&admin, &of_host).await.is_empty() }).await;
         let open = findings(&admin, &of_host).await;
         assert!(open.iter().all(|finding| finding["state"] == "open" && finding["verdict"] == "affected"));
-        let known = open.iter().find(|finding| finding["vulnerability"] == "CVE-2024-50602").expect("fixed by 2.5.0-1+deb12u2");
+        let known =
+            open.iter().find(|finding| finding["vulnerability"] == "CVE-2024-50602").expect("fixed by 2.5.0-1+deb12u2");
         assert_eq!(line(known), "CVE-2024-50602 expat 2.5.0-1+deb12u1 open affected 2.5.0-1+deb12u2");
         let id = known["id"].as_str().unwrap().to_owned();
 
@@ -147,13 +158,23 @@ async fn a_finding_opens_is_proved_gone_and_comes_back() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|reason| format!("{}: {} [{}]", reason["topic"].as_str().unwrap(), reason["text"].as_str().unwrap(), reason["source"].as_str().unwrap()))
+            .map(|reason| {
+                format!(
+                    "{}: {} [{}]",
+                    reason["topic"].as_str().unwrap(),
+                    reason["text"].as_str().unwrap(),
+                    reason["source"].as_str().unwrap()
+                )
+            })
             .collect();
-        assert_eq!(told, [
-            "match.version-below-fix: expat 2.5.0-1+deb12u1 is below 2.5.0-1+deb12u2, the first fixed version in bookworm (dpkg ordering) [debian-tracker: CVE-2024-50602]",
-            "priority.severity-unknown: no feed states a severity []",
-            "priority.epss: probability of exploitation within 30 days: 0.04 % [epss]",
-        ]);
+        assert_eq!(
+            told,
+            [
+                "match.version-below-fix: expat 2.5.0-1+deb12u1 is below 2.5.0-1+deb12u2, the first fixed version in bookworm (dpkg ordering) [debian-tracker: CVE-2024-50602]",
+                "priority.severity-unknown: no feed states a severity []",
+                "priority.epss: probability of exploitation within 30 days: 0.04 % [epss]",
+            ]
+        );
         let flaw = admin.get("/api/v1/vulnerabilities/CVE-2024-50602").await.ok();
         assert_eq!(flaw["hosts"], json!(1));
 
@@ -161,7 +182,13 @@ async fn a_finding_opens_is_proved_gone_and_comes_back() {
         host.plain("libexpat1", "2.9.9-1", "expat");
         host.check_in().await;
         let query = format!("{of_host}&source=expat&state=verified");
-        let verified = until(&admin, "the fix is proved", &query, open.iter().filter(|finding| finding["source"] == "expat").count()).await;
+        let verified = until(
+            &admin,
+            "the fix is proved",
+            &query,
+            open.iter().filter(|finding| finding["source"] == "expat").count(),
+        )
+        .await;
         assert!(verified.iter().all(|finding| finding["source_version"] == "2.9.9-1"));
         let detail = admin.get(&format!("/api/v1/findings/{id}")).await.ok();
         assert_eq!(detail["reasons"][0]["topic"], "match.version-has-fix");
@@ -171,13 +198,15 @@ async fn a_finding_opens_is_proved_gone_and_comes_back() {
         host.check_in().await;
         until(&admin, "the flaw comes back", &format!("{of_host}&source=expat&state=open"), verified.len()).await;
         let history = admin.get(&format!("/api/v1/findings/{id}")).await.ok()["history"].clone();
-        let events: Vec<&str> = history.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
+        let events: Vec<&str> =
+            history.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
         assert_eq!(events, ["open", "prove", "regress"]);
 
         // Removing the package closes it too.
         host.packages.retain(|installed| installed.package.source != "expat");
         host.check_in().await;
-        until(&admin, "a removed package proves", &format!("{of_host}&source=expat&state=verified"), verified.len()).await;
+        until(&admin, "a removed package proves", &format!("{of_host}&source=expat&state=verified"), verified.len())
+            .await;
         let detail = admin.get(&format!("/api/v1/findings/{id}")).await.ok();
         assert_eq!(detail["reasons"][0]["topic"], "match.package-gone");
     }
@@ -192,7 +221,8 @@ async fn what_is_installed_but_does_not_run_yet_closes_nothing() {
         let mut host = Host::new(&server, "db1").await;
         host.plain("libexpat1", "2.5.0-1", "expat");
         host.install("linux-image-6.1.0-7-amd64", "6.1.20-1", "linux-signed-amd64", "6.1.20+1");
-        host.facts.kernel = Kernel { running_release: "6.1.0-7-amd64".into(), running_version: "6.1.20-1".into(), ..Kernel::default() };
+        host.facts.kernel =
+            Kernel { running_release: "6.1.0-7-amd64".into(), running_version: "6.1.20-1".into(), ..Kernel::default() };
         host.check_in().await;
         let of_host = format!("host={}", host.id);
         let (expat, linux) = (format!("{of_host}&source=expat"), format!("{of_host}&source=linux&text=CVE-2023-2"));
@@ -217,7 +247,11 @@ async fn what_is_installed_but_does_not_run_yet_closes_nothing() {
         assert_eq!(findings(&admin, &format!("{of_host}&state=verified")).await, Vec::<Value>::new());
 
         host.services = vec![uses(&[])];
-        host.facts.kernel = Kernel { running_release: "6.1.0-99-amd64".into(), running_version: "6.1.999-1".into(), ..Kernel::default() };
+        host.facts.kernel = Kernel {
+            running_release: "6.1.0-99-amd64".into(),
+            running_version: "6.1.999-1".into(),
+            ..Kernel::default()
+        };
         host.check_in().await;
         until(&admin, "the restart proves", &format!("{expat}&state=verified"), libraries).await;
         until(&admin, "the reboot proves", &format!("{linux}&state=verified"), kernels).await;
@@ -245,7 +279,10 @@ async fn feeds_change_what_is_known_and_bad_ones_change_nothing() {
         host.check_in().await;
         let of_host = format!("host={}", host.id);
         let found = until(&admin, "the finding opens", &of_host, 1).await;
-        assert_eq!((&found[0]["level"], &found[0]["exploited"], &found[0]["fixed_version"]), (&json!("unknown"), &json!(false), &Value::Null));
+        assert_eq!(
+            (&found[0]["level"], &found[0]["exploited"], &found[0]["fixed_version"]),
+            (&json!("unknown"), &json!(false), &Value::Null)
+        );
 
         // A fix is published, the flaw gets exploited: the same finding, other evidence, more urgent.
         tracker(json!({ "status": "resolved", "repositories": {}, "urgency": "high", "fixed_version": "1.0-2" }));
@@ -262,7 +299,8 @@ async fn feeds_change_what_is_known_and_bad_ones_change_nothing() {
         let loaded = sync(&admin, folder.path()).await;
         assert_eq!(phase(&loaded, "debian-tracker"), "failed", "{loaded}");
         let feeds = admin.get("/api/v1/feeds").await.ok();
-        let feed = feeds["items"].as_array().unwrap().iter().find(|feed| feed["name"] == "debian-tracker").unwrap().clone();
+        let feed =
+            feeds["items"].as_array().unwrap().iter().find(|feed| feed["name"] == "debian-tracker").unwrap().clone();
         assert_eq!(feed["advisories"], json!(2));
         assert!(feed["last_error"].as_str().unwrap().contains("EOF while parsing"), "{feed}");
         assert_eq!(findings(&admin, &of_host).await.len(), 1);
@@ -292,19 +330,30 @@ async fn a_host_that_cannot_be_matched_does_not_hold_up_the_others() {
         .await;
         // Something on disk went wrong: it is told in the log, and nothing is guessed.
         let id = broken.id;
-        let unreadable = HostFactsColumns { name: "broken".into(), os_codename: "bookworm".into(), json: "nonsense".into(), ..HostFactsColumns::default() };
+        let unreadable = HostFactsColumns {
+            name: "broken".into(),
+            os_codename: "bookworm".into(),
+            json: "nonsense".into(),
+            ..HostFactsColumns::default()
+        };
         server.state.store.write(move |connection| host::host_set_facts(connection, id, &unreadable)).await.unwrap();
         sync(&admin, &samples()).await;
         let mut whole = Host::new(&server, "whole").await;
         whole.plain("libexpat1", "2.5.0-1", "expat");
         whole.check_in().await;
-        eventually("the other host is matched", LIMIT, || async { !findings(&admin, &format!("host={}", whole.id)).await.is_empty() }).await;
+        eventually("the other host is matched", LIMIT, || async {
+            !findings(&admin, &format!("host={}", whole.id)).await.is_empty()
+        })
+        .await;
         assert_eq!(findings(&admin, &format!("host={}", broken.id)).await, Vec::<Value>::new());
 
         // What is whole again is matched again.
         broken.plain("libexpat1", "2.5.0-1+deb12u1", "expat");
         broken.check_in().await;
-        eventually("the mended host is matched", LIMIT, || async { !findings(&admin, &format!("host={}", broken.id)).await.is_empty() }).await;
+        eventually("the mended host is matched", LIMIT, || async {
+            !findings(&admin, &format!("host={}", broken.id)).await.is_empty()
+        })
+        .await;
     }
 }
 
@@ -326,7 +375,10 @@ async fn a_restart_forgets_nothing_and_judges_nobody_anew() {
         host.client = again.host_client(host.id);
         host.plain("sed", "4.9-1", "sed");
         host.check_in().await;
-        eventually("the new package is matched", LIMIT, || async { findings(&admin, &of_host).await.len() > before.len() }).await;
+        eventually("the new package is matched", LIMIT, || async {
+            findings(&admin, &of_host).await.len() > before.len()
+        })
+        .await;
         let after = findings(&admin, &format!("{of_host}&source=expat")).await;
         assert_eq!(after, before, "ids, times and evidence are the same");
     }

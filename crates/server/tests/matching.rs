@@ -32,7 +32,10 @@ fn index() -> AdvisoryIndex {
 fn inventory(suites: &[&str]) -> Vec<InstalledPackage> {
     let tracker: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(&document()).unwrap();
     let version = |flaws: &BTreeMap<String, Value>| {
-        let repositories = flaws.values().map(|flaw| &flaw["releases"]["bookworm"]["repositories"]).find(|versions| versions.is_object())?;
+        let repositories = flaws
+            .values()
+            .map(|flaw| &flaw["releases"]["bookworm"]["repositories"])
+            .find(|versions| versions.is_object())?;
         let versions = suites.iter().filter_map(|suite| repositories[*suite].as_str());
         versions.max_by(|a, b| Scheme::Dpkg.compare(a, b).unwrap()).map(str::to_owned)
     };

@@ -34,7 +34,9 @@ pub enum StoreError {
         cause: String,
     },
     /// Made by a newer Fettle.
-    #[error("the database has schema {found}, this Fettle knows up to {known}; start the newer Fettle, or restore a back-up made before the upgrade")]
+    #[error(
+        "the database has schema {found}, this Fettle knows up to {known}; start the newer Fettle, or restore a back-up made before the upgrade"
+    )]
     NewerSchema {
         /// Version in the database.
         found: i64,
@@ -78,6 +80,10 @@ impl From<rusqlite::Error> for StoreError {
         use rusqlite::ErrorCode;
         if let rusqlite::Error::SqliteFailure(failure, message) = &error {
             let cause = message.clone().unwrap_or_else(|| failure.to_string());
+            // Opening a database on a full disk: its shared memory has no room to grow.
+            if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE {
+                return Self::Full;
+            }
             return match failure.code {
                 ErrorCode::DiskFull => Self::Full,
                 ErrorCode::ConstraintViolation => Self::Duplicate { what: cause },
@@ -85,7 +91,7 @@ impl From<rusqlite::Error> for StoreError {
                     Self::Unavailable { cause }
                 }
                 ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt { what: cause },
-                _ => Self::Refused { cause },
+                _ => Self::Refused { cause: format!("{cause} (SQLite code {})", failure.extended_code) },
             };
         }
         Self::Refused { cause: error.to_string() }

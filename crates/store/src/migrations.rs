@@ -19,7 +19,11 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "people and audit", sql: include_str!("../migrations/0001_people.sql") },
     Migration { version: 2, name: "hosts and inventories", sql: include_str!("../migrations/0002_hosts.sql") },
     Migration { version: 3, name: "advisories and findings", sql: include_str!("../migrations/0003_findings.sql") },
-    Migration { version: 4, name: "changes, rollouts, deployments", sql: include_str!("../migrations/0004_changes.sql") },
+    Migration {
+        version: 4,
+        name: "changes, rollouts, deployments",
+        sql: include_str!("../migrations/0004_changes.sql"),
+    },
 ];
 
 fn text_of(migration: &Migration, dialect: Dialect) -> String {
@@ -34,7 +38,9 @@ fn text_of(migration: &Migration, dialect: Dialect) -> String {
 pub fn schema_text(dialect: Dialect) -> String {
     MIGRATIONS
         .iter()
-        .map(|migration| format!("-- {:04} {}\n{}\n", migration.version, migration.name, text_of(migration, dialect).trim()))
+        .map(|migration| {
+            format!("-- {:04} {}\n{}\n", migration.version, migration.name, text_of(migration, dialect).trim())
+        })
         .collect::<Vec<_>>()
         .join("\n")
 }

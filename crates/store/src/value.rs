@@ -191,8 +191,18 @@ pub(crate) mod bytes_of {
         )*};
     }
     id_values!(
-        HostId, GroupId, EnrolmentTokenId, FindingId, ChangeId, PlanId, RolloutId, DeploymentId, RehearsalId, UserId,
-        SessionId, ApiTokenId
+        HostId,
+        GroupId,
+        EnrolmentTokenId,
+        FindingId,
+        ChangeId,
+        PlanId,
+        RolloutId,
+        DeploymentId,
+        RehearsalId,
+        UserId,
+        SessionId,
+        ApiTokenId
     );
 }
 
@@ -216,14 +226,19 @@ pub(crate) fn from_sqlite(value: rusqlite::types::ValueRef<'_>) -> Result<Value>
         ValueRef::Integer(value) => Value::Int(value),
         ValueRef::Real(value) => Value::Real(value),
         ValueRef::Text(value) => Value::Text(
-            String::from_utf8(value.to_vec()).map_err(|_| StoreError::Corrupt { what: "text that is not UTF-8".into() })?,
+            String::from_utf8(value.to_vec())
+                .map_err(|_| StoreError::Corrupt { what: "text that is not UTF-8".into() })?,
         ),
         ValueRef::Blob(value) => Value::Blob(value.to_vec()),
     })
 }
 
 impl ToSql for Value {
-    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match self {
             Value::Null => Ok(IsNull::Yes),
             Value::Int(value) => match *ty {
@@ -263,7 +278,10 @@ pub(crate) fn from_postgres(row: &postgres::Row) -> Result<Vec<Value>> {
                 Type::TEXT | Type::VARCHAR | Type::NAME => row.try_get::<_, Option<String>>(index)?.into(),
                 ref other => {
                     return Err(StoreError::Refused {
-                        cause: format!("column `{}` has type {other}; CAST it to BIGINT, DOUBLE PRECISION, TEXT or bytes", column.name()),
+                        cause: format!(
+                            "column `{}` has type {other}; CAST it to BIGINT, DOUBLE PRECISION, TEXT or bytes",
+                            column.name()
+                        ),
                     });
                 }
             })

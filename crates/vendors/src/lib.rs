@@ -15,12 +15,7 @@ use std::sync::Arc;
 
 /// Every built-in feed, in the order in which a document is offered to them.
 pub fn feeds() -> Vec<Box<dyn Feed>> {
-    vec![
-        Box::new(debian::feed::DebianTracker),
-        Box::new(osv::OsvDebian),
-        Box::new(kev::CisaKev),
-        Box::new(epss::Epss),
-    ]
+    vec![Box::new(debian::feed::DebianTracker), Box::new(osv::OsvDebian), Box::new(kev::CisaKev), Box::new(epss::Epss)]
 }
 
 /// Every built-in provider; the agent takes those whose needs the host meets.

@@ -48,8 +48,11 @@ impl<'a> Problems<'a> {
 
 /// The document as a whole cannot be used; the last good data stays in use.
 pub fn unusable(document: &str, why: impl std::fmt::Display) -> PluginError {
-    PluginError::new(ErrorKind::InvalidInput, format!("cannot read {}: {}", clip(document, 200), clip(&why.to_string(), 400)))
-        .advise("the document is cut or not what its publisher serves; fetch it again")
+    PluginError::new(
+        ErrorKind::InvalidInput,
+        format!("cannot read {}: {}", clip(document, 200), clip(&why.to_string(), 400)),
+    )
+    .advise("the document is cut or not what its publisher serves; fetch it again")
 }
 
 /// The same for a document that breaks a limit of this reader.

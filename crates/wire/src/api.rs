@@ -4,7 +4,7 @@
 pub mod account;
 pub mod audit;
 pub mod change;
-pub mod problem;
 pub mod feed;
 pub mod finding;
 pub mod host;
+pub mod problem;

@@ -116,59 +116,76 @@ fn manifest() -> Manifest {
 
 #[test]
 fn golden_enrolment() {
-    golden("enrol-request", &EnrolRequest {
-        token: "fettle1.AAAA.secret".into(),
-        csr: "-----BEGIN CERTIFICATE REQUEST-----\n".into(),
-        agent_version: "0.1.0".into(),
-        facts: facts(),
-    });
-    golden("enrol-reply", &EnrolReply {
-        host: host(),
-        certificate: "-----BEGIN CERTIFICATE-----\n".into(),
-        authority: "-----BEGIN CERTIFICATE-----\n".into(),
-        offer_keys: vec!["MCowBQYDK2VwAyEA".into()],
-        server_time: at(0),
-    });
+    golden(
+        "enrol-request",
+        &EnrolRequest {
+            token: "fettle1.AAAA.secret".into(),
+            csr: "-----BEGIN CERTIFICATE REQUEST-----\n".into(),
+            agent_version: "0.1.0".into(),
+            facts: facts(),
+        },
+    );
+    golden(
+        "enrol-reply",
+        &EnrolReply {
+            host: host(),
+            certificate: "-----BEGIN CERTIFICATE-----\n".into(),
+            authority: "-----BEGIN CERTIFICATE-----\n".into(),
+            offer_keys: vec!["MCowBQYDK2VwAyEA".into()],
+            server_time: at(0),
+        },
+    );
 }
 
 #[test]
 fn golden_check_in() {
     let digests = SectionDigests { facts: "f".repeat(64), packages: "a".repeat(64), services: "5".repeat(64) };
-    golden("check-in-unchanged", &CheckIn {
-        agent_version: "0.1.0".into(),
-        time: at(0),
-        digests: digests.clone(),
-        facts: None,
-        packages: None,
-        services: None,
-    });
-    golden("check-in-whole", &CheckIn {
-        agent_version: "0.1.0".into(),
-        time: at(0),
-        digests: digests.clone(),
-        facts: Some(facts()),
-        packages: Some(PackagesReport::Complete { packages: vec![installed("3.0.17-1~deb12u2", "Debian:bookworm")] }),
-        services: Some(vec![Service {
-            unit: "ssh.service".into(),
-            executable: "/usr/sbin/sshd".into(),
-            package: "openssh-server".into(),
-            listens: vec!["tcp 0.0.0.0:22".into()],
-            restart_pending: true,
-            outdated_packages: vec!["libssl3".into()],
-        }]),
-    });
-    golden("check-in-difference", &CheckIn {
-        agent_version: "0.1.0".into(),
-        time: at(0),
-        digests,
-        facts: None,
-        packages: Some(PackagesReport::Difference {
-            base: "b".repeat(64),
-            removed: vec![installed("3.0.17-1~deb12u2", "Debian:bookworm")],
-            added: vec![installed("3.0.17-1~deb12u3", "Debian:bookworm-security")],
-        }),
-        services: None,
-    });
+    golden(
+        "check-in-unchanged",
+        &CheckIn {
+            agent_version: "0.1.0".into(),
+            time: at(0),
+            digests: digests.clone(),
+            facts: None,
+            packages: None,
+            services: None,
+        },
+    );
+    golden(
+        "check-in-whole",
+        &CheckIn {
+            agent_version: "0.1.0".into(),
+            time: at(0),
+            digests: digests.clone(),
+            facts: Some(facts()),
+            packages: Some(PackagesReport::Complete {
+                packages: vec![installed("3.0.17-1~deb12u2", "Debian:bookworm")],
+            }),
+            services: Some(vec![Service {
+                unit: "ssh.service".into(),
+                executable: "/usr/sbin/sshd".into(),
+                package: "openssh-server".into(),
+                listens: vec!["tcp 0.0.0.0:22".into()],
+                restart_pending: true,
+                outdated_packages: vec!["libssl3".into()],
+            }]),
+        },
+    );
+    golden(
+        "check-in-difference",
+        &CheckIn {
+            agent_version: "0.1.0".into(),
+            time: at(0),
+            digests,
+            facts: None,
+            packages: Some(PackagesReport::Difference {
+                base: "b".repeat(64),
+                removed: vec![installed("3.0.17-1~deb12u2", "Debian:bookworm")],
+                added: vec![installed("3.0.17-1~deb12u3", "Debian:bookworm-security")],
+            }),
+            services: None,
+        },
+    );
     golden("check-in-reply", &CheckInReply { want: vec![Section::Packages], next_seconds: 300, server_time: at(1) });
 }
 
@@ -187,63 +204,87 @@ fn golden_work() {
         payload: "e30=".into(),
         signatures: vec![EnvelopeSignature { keyid: "c".repeat(64), sig: "AAAA".into() }],
     };
-    golden("work", &Work {
-        cursor: 42,
-        items: vec![
-            WorkItem::Rehearse { rehearsal: rehearsal(), job },
-            WorkItem::Offer { envelope },
-            WorkItem::Withdraw { deployment: deployment() },
-        ],
-    });
-    golden("offer", &Offer {
-        action: OfferAction::Deploy,
-        deployment: deployment(),
-        host: host(),
-        change: ChangeId::new(1_764_000_000_000, [4; 10]),
-        plan: PlanId::new(1_764_000_000_000, [5; 10]),
-        plan_digest: "d".repeat(64),
-        approvals: vec![Approval { by: "bea".into(), at: at(10) }],
-        manifest: manifest(),
-        restart_services: true,
-        reboot: RebootPolicy::Never,
-        window_start: at(20),
-        window_end: at(3620),
-        expires: at(7200),
-        issued_at: at(15),
-        sequence: 7,
-    });
+    golden(
+        "work",
+        &Work {
+            cursor: 42,
+            items: vec![
+                WorkItem::Rehearse { rehearsal: rehearsal(), job },
+                WorkItem::Offer { envelope },
+                WorkItem::Withdraw { deployment: deployment() },
+            ],
+        },
+    );
+    golden(
+        "offer",
+        &Offer {
+            action: OfferAction::Deploy,
+            deployment: deployment(),
+            host: host(),
+            change: ChangeId::new(1_764_000_000_000, [4; 10]),
+            plan: PlanId::new(1_764_000_000_000, [5; 10]),
+            plan_digest: "d".repeat(64),
+            approvals: vec![Approval { by: "bea".into(), at: at(10) }],
+            manifest: manifest(),
+            restart_services: true,
+            reboot: RebootPolicy::Never,
+            window_start: at(20),
+            window_end: at(3620),
+            expires: at(7200),
+            issued_at: at(15),
+            sequence: 7,
+        },
+    );
 }
 
 #[test]
 fn golden_report() {
     let entry = |sequence, body| ReportEntry { sequence, at: at(30), body };
-    golden("report", &Report {
-        entries: vec![
-            entry(1, ReportBody::Rehearsal {
-                rehearsal: rehearsal(),
-                outcome: RehearsalOutcome::Possible {
-                    manifest: manifest(),
-                    notes: vec![Reason::new("apt.conffile-edited", "/etc/ssl/openssl.cnf was edited: it is kept")],
-                },
-            }),
-            entry(2, ReportBody::Deployment {
-                deployment: deployment(),
-                event: DeploymentEvent::Accept,
-                reasons: vec![],
-            }),
-            entry(3, ReportBody::Task {
-                deployment: deployment(),
-                number: 5,
-                name: "install".into(),
-                state: TaskState::Doing,
-                reasons: vec![],
-            }),
-            entry(4, ReportBody::Output { deployment: deployment(), lines: vec!["Setting up libssl3".into()] }),
-            entry(5, ReportBody::Refused {
-                deployment: None,
-                reasons: vec![Reason::from_source("offer.signature", "no key this host trusts", "offer")],
-            }),
-        ],
-    });
+    golden(
+        "report",
+        &Report {
+            entries: vec![
+                entry(
+                    1,
+                    ReportBody::Rehearsal {
+                        rehearsal: rehearsal(),
+                        outcome: RehearsalOutcome::Possible {
+                            manifest: manifest(),
+                            notes: vec![Reason::new(
+                                "apt.conffile-edited",
+                                "/etc/ssl/openssl.cnf was edited: it is kept",
+                            )],
+                        },
+                    },
+                ),
+                entry(
+                    2,
+                    ReportBody::Deployment {
+                        deployment: deployment(),
+                        event: DeploymentEvent::Accept,
+                        reasons: vec![],
+                    },
+                ),
+                entry(
+                    3,
+                    ReportBody::Task {
+                        deployment: deployment(),
+                        number: 5,
+                        name: "install".into(),
+                        state: TaskState::Doing,
+                        reasons: vec![],
+                    },
+                ),
+                entry(4, ReportBody::Output { deployment: deployment(), lines: vec!["Setting up libssl3".into()] }),
+                entry(
+                    5,
+                    ReportBody::Refused {
+                        deployment: None,
+                        reasons: vec![Reason::from_source("offer.signature", "no key this host trusts", "offer")],
+                    },
+                ),
+            ],
+        },
+    );
     golden("report-reply", &ReportReply { acknowledged: 5 });
 }

@@ -168,7 +168,12 @@ impl FileProvider {
     }
 
     /// Runs one act a package, up to the fault.
-    fn each(&self, call: Call, request: &StepRequest, act: impl Fn(&PackageStep) -> Result<(), PluginError>) -> Result<Applied, PluginError> {
+    fn each(
+        &self,
+        call: Call,
+        request: &StepRequest,
+        act: impl Fn(&PackageStep) -> Result<(), PluginError>,
+    ) -> Result<Applied, PluginError> {
         self.alive()?;
         let fault = (*self.fault.lock().unwrap()).filter(|(at, _)| *at == call).map(|(_, fault)| fault);
         let limit = match fault {
@@ -179,7 +184,9 @@ impl FileProvider {
             act(step)?;
         }
         match fault {
-            Some(Fault::Error(_)) => Err(PluginError::new(ErrorKind::Failed, format!("{call:?} failed")).caused_by("dpkg: error")),
+            Some(Fault::Error(_)) => {
+                Err(PluginError::new(ErrorKind::Failed, format!("{call:?} failed")).caused_by("dpkg: error"))
+            }
             Some(Fault::Death(_)) => {
                 *self.fault.lock().unwrap() = None;
                 self.fuse.blow();
@@ -196,7 +203,12 @@ impl FileProvider {
 
 impl Plugin for FileProvider {
     fn manifest(&self) -> PluginManifest {
-        PluginManifest { name: "files", title: "packages as plain files", commands: *self.commands.lock().unwrap(), root: false }
+        PluginManifest {
+            name: "files",
+            title: "packages as plain files",
+            commands: *self.commands.lock().unwrap(),
+            root: false,
+        }
     }
 }
 
@@ -233,7 +245,12 @@ impl Provider for FileProvider {
         Ok(Vec::new())
     }
 
-    fn rehearse(&self, _context: &ProviderContext<'_>, _job: &Job, _refresh: bool) -> Result<RehearsalOutcome, PluginError> {
+    fn rehearse(
+        &self,
+        _context: &ProviderContext<'_>,
+        _job: &Job,
+        _refresh: bool,
+    ) -> Result<RehearsalOutcome, PluginError> {
         Ok(RehearsalOutcome::Possible { manifest: manifest(), notes: vec![] })
     }
 
@@ -271,7 +288,12 @@ impl Provider for FileProvider {
         })
     }
 
-    fn undo(&self, _context: &ProviderContext<'_>, request: &StepRequest, _applied: Option<&Applied>) -> Result<Applied, PluginError> {
+    fn undo(
+        &self,
+        _context: &ProviderContext<'_>,
+        request: &StepRequest,
+        _applied: Option<&Applied>,
+    ) -> Result<Applied, PluginError> {
         let folder = |name: &str| request.folder.join(name);
         self.each(Call::Undo(request.step), request, |step| {
             match request.step {
@@ -289,7 +311,12 @@ impl Provider for FileProvider {
         })
     }
 
-    fn verify(&self, _context: &ProviderContext<'_>, manifest: &Manifest, reverted: bool) -> Result<Vec<(PackageStep, String)>, PluginError> {
+    fn verify(
+        &self,
+        _context: &ProviderContext<'_>,
+        manifest: &Manifest,
+        reverted: bool,
+    ) -> Result<Vec<(PackageStep, String)>, PluginError> {
         self.alive()?;
         let versions = self.versions();
         let wrong = manifest.steps.iter().filter_map(|step| {
@@ -305,7 +332,12 @@ impl Provider for FileProvider {
         Ok(vec![Reason::new("apt.recovered", "finished what was interrupted")])
     }
 
-    fn set_hold(&self, _context: &ProviderContext<'_>, _names: &[String], _held: bool) -> Result<Vec<String>, PluginError> {
+    fn set_hold(
+        &self,
+        _context: &ProviderContext<'_>,
+        _names: &[String],
+        _held: bool,
+    ) -> Result<Vec<String>, PluginError> {
         Ok(Vec::new())
     }
 }
@@ -476,7 +508,8 @@ impl Bench {
     }
 
     pub(crate) fn desk(&self, host: &Host) -> Desk {
-        Desk::open(host, self.offer(OfferAction::Deploy, 1).host, vec![self.signer.public()], Rights { why_not: None }).unwrap()
+        Desk::open(host, self.offer(OfferAction::Deploy, 1).host, vec![self.signer.public()], Rights { why_not: None })
+            .unwrap()
     }
 
     /// Accepts the order, unless an earlier life did, and carries it on. `Err` is death.

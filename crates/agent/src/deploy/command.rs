@@ -49,7 +49,11 @@ pub(crate) fn run(argv: &[&str], limit: Duration, scratch: &Path) -> Result<Stri
 
 fn dash(output: &str) -> String {
     let last: Vec<&str> = output.lines().rev().take(5).collect();
-    if last.is_empty() { String::new() } else { format!(": {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")) }
+    if last.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", last.into_iter().rev().collect::<Vec<_>>().join(" | "))
+    }
 }
 
 fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus, String> {

@@ -49,7 +49,9 @@ fn a_good_deployment_succeeds_in_the_order_of_the_machine() {
     });
     let events: Vec<DeploymentEvent> = events.collect();
     assert_eq!(events, [E::Accept, E::Fetch, E::Prepare, E::Apply, E::Check, E::Succeed]);
-    assert!(told.iter().any(|body| matches!(body, ReportBody::Output { lines, .. } if lines.contains(&"Setting up app ...".to_owned()))));
+    assert!(told.iter().any(
+        |body| matches!(body, ReportBody::Output { lines, .. } if lines.contains(&"Setting up app ...".to_owned()))
+    ));
     let done = told.iter().filter(|body| matches!(body, ReportBody::Task { state: TaskState::Done, .. })).count();
     assert_eq!(done, 10);
 }
@@ -63,16 +65,41 @@ fn each_task_that_fails_leaves_the_host_restored_and_says_why() {
         ("verify", |b| *b.provider.tampered.lock().unwrap() = true, S::Failed, "sha-256"),
         ("pre-check", |b| b.provider.set("other", Some("9")), S::NotApplicable, "have changed since the dry run"),
         ("keep-old", |b| set(b, Call::Do(Step::KeepOld), Fault::Error(2)), S::Failed, "Do(KeepOld) failed"),
-        ("install, nothing done", |b| set(b, Call::Do(Step::Install), Fault::Error(0)), S::Undone, "Do(Install) failed"),
+        (
+            "install, nothing done",
+            |b| set(b, Call::Do(Step::Install), Fault::Error(0)),
+            S::Undone,
+            "Do(Install) failed",
+        ),
         ("install, half done", |b| set(b, Call::Do(Step::Install), Fault::Error(2)), S::Undone, "Setting up lib ..."),
         ("install, all done", |b| set(b, Call::Do(Step::Install), Fault::Error(4)), S::Undone, "Do(Install) failed"),
-        ("verify-installed", |b| set(b, Call::Do(Step::Install), Fault::Silent(1)), S::Undone, "lib (amd64) should be 1.0-2"),
-        ("health-checks", |b| b.system.sim.lock().unwrap().breaks_from_boot = Some(0), S::Undone, "app.service listened on tcp 0.0.0.0:80"),
-        ("restart-services", |b| b.system.sim.lock().unwrap().restart_fails = true, S::Undone, "cannot restart app.service"),
-        ("verify-after-reboot", |b| {
-            let mut sim = b.system.sim.lock().unwrap();
-            (sim.reboot_needed, sim.breaks_from_boot) = (true, Some(1));
-        }, S::Undone, "app.service listened on"),
+        (
+            "verify-installed",
+            |b| set(b, Call::Do(Step::Install), Fault::Silent(1)),
+            S::Undone,
+            "lib (amd64) should be 1.0-2",
+        ),
+        (
+            "health-checks",
+            |b| b.system.sim.lock().unwrap().breaks_from_boot = Some(0),
+            S::Undone,
+            "app.service listened on tcp 0.0.0.0:80",
+        ),
+        (
+            "restart-services",
+            |b| b.system.sim.lock().unwrap().restart_fails = true,
+            S::Undone,
+            "cannot restart app.service",
+        ),
+        (
+            "verify-after-reboot",
+            |b| {
+                let mut sim = b.system.sim.lock().unwrap();
+                (sim.reboot_needed, sim.breaks_from_boot) = (true, Some(1));
+            },
+            S::Undone,
+            "app.service listened on",
+        ),
     ];
     for (name, break_it, wanted, why) in cases {
         let mut bench = Bench::new();
@@ -123,7 +150,10 @@ fn a_needed_reboot_is_made_and_proved_by_another_boot_id() {
     order.reboot = RebootPolicy::IfNeeded;
     assert_eq!(bench.live(&order).unwrap(), Ended::Rebooting);
     assert_eq!(bench.survive(&order), DeploymentState::Succeeded);
-    assert_eq!(bench.told_events(), [E::Accept, E::Fetch, E::Prepare, E::Apply, E::Check, E::Reboot, E::Check, E::Succeed]);
+    assert_eq!(
+        bench.told_events(),
+        [E::Accept, E::Fetch, E::Prepare, E::Apply, E::Check, E::Reboot, E::Check, E::Succeed]
+    );
 }
 
 #[test]
@@ -159,7 +189,8 @@ fn cut_every_write(prepare: impl Fn(&Bench), reboot: RebootPolicy) {
         assert!(matches!(first, Err(EngineError::Log(_)) | Ok(_)), "{cut:?}: {first:?}");
         let state = bench.survive(&order);
         assert!(
-            state == DeploymentState::Succeeded && bench.is(AFTER) || state == DeploymentState::Undone && bench.is(BEFORE),
+            state == DeploymentState::Succeeded && bench.is(AFTER)
+                || state == DeploymentState::Undone && bench.is(BEFORE),
             "{cut:?}: {state} with {:?}",
             bench.provider.versions()
         );
@@ -203,7 +234,11 @@ fn killed_in_the_middle_of_every_act_of_the_package_manager() {
                     let state = deploy(&bench);
                     let patched = state == DeploymentState::Succeeded && bench.is(AFTER);
                     let restored = state == DeploymentState::Undone && bench.is(BEFORE);
-                    assert!(patched || restored, "{call:?} {packages} {breaks:?}: {state} {:?}", bench.provider.versions());
+                    assert!(
+                        patched || restored,
+                        "{call:?} {packages} {breaks:?}: {state} {:?}",
+                        bench.provider.versions()
+                    );
                     assert!(breaks.is_none() || restored);
                     assert_eq!(servers_view(&bench.told_events()), state);
                 }

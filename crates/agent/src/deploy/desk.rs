@@ -227,14 +227,12 @@ impl Desk {
             return Ok(());
         }
         let known = self.known.get(&offer.deployment);
-        let repeated = known.is_some_and(|known| {
-            known.sequence == offer.sequence || known.undo_sequence == Some(offer.sequence)
-        });
+        let repeated =
+            known.is_some_and(|known| known.sequence == offer.sequence || known.undo_sequence == Some(offer.sequence));
         if repeated {
             return Ok(());
         }
-        let checked = check(&order, self.last_sequence, clock::now())
-            .and_then(|()| self.fits(host, order.offer()));
+        let checked = check(&order, self.last_sequence, clock::now()).and_then(|()| self.fits(host, order.offer()));
         match checked {
             Err(refusal) => self.refuse(host, refusal, digest),
             Ok(()) => self.accept(host, order.into_offer()),
@@ -263,7 +261,9 @@ impl Desk {
             (OfferAction::Deploy, Some(known)) => {
                 format!("this deployment was accepted before and is {}", known.state)
             }
-            (OfferAction::Undo, None) => "nothing of this deployment is kept here: it was not made by this agent, or too long ago".to_owned(),
+            (OfferAction::Undo, None) => {
+                "nothing of this deployment is kept here: it was not made by this agent, or too long ago".to_owned()
+            }
             (OfferAction::Undo, Some(known)) if known.plan != offer.plan => {
                 format!("the deployment belongs to {}, the order to {}", known.plan, offer.plan)
             }
@@ -345,7 +345,13 @@ impl Desk {
     }
 
     /// What came of carrying a deployment on.
-    pub(crate) fn ran(&mut self, host: &Host, id: DeploymentId, result: &Result<Ended, EngineError>, state: Option<DeploymentState>) {
+    pub(crate) fn ran(
+        &mut self,
+        host: &Host,
+        id: DeploymentId,
+        result: &Result<Ended, EngineError>,
+        state: Option<DeploymentState>,
+    ) {
         let Some(known) = self.known.get_mut(&id) else { return };
         if let Some(state) = state {
             known.state = state;

@@ -159,8 +159,8 @@ impl<'a> Engine<'a> {
         let mut journal = AppendLog::create(&journal_path(&folder), KIND, VERSION)?;
         let record = Record::Order { at: clock::now(), offer: Box::new(offer) };
         journal.append(&record, true)?;
-        let deployment = Deployment::begin(&record)
-            .map_err(|why| EngineError::Damaged { path: journal_path(&folder), why })?;
+        let deployment =
+            Deployment::begin(&record).map_err(|why| EngineError::Damaged { path: journal_path(&folder), why })?;
         let mut engine = Self::over(host, folder, journal, deployment);
         engine.event(DeploymentEvent::Accept, Vec::new())?;
         Ok(engine)
@@ -168,7 +168,11 @@ impl<'a> Engine<'a> {
 
     /// The same with power that goes.
     #[cfg(test)]
-    pub(crate) fn create_with(host: &'a Host, offer: Offer, fuse: Option<crate::disk::log::Fuse>) -> Result<Self, EngineError> {
+    pub(crate) fn create_with(
+        host: &'a Host,
+        offer: Offer,
+        fuse: Option<crate::disk::log::Fuse>,
+    ) -> Result<Self, EngineError> {
         let mut engine = Self::create(host, offer)?;
         engine.journal.set_fuse(fuse);
         Ok(engine)
@@ -176,7 +180,11 @@ impl<'a> Engine<'a> {
 
     /// The same with power that goes.
     #[cfg(test)]
-    pub(crate) fn open_with(host: &'a Host, id: DeploymentId, fuse: Option<crate::disk::log::Fuse>) -> Result<Option<Self>, EngineError> {
+    pub(crate) fn open_with(
+        host: &'a Host,
+        id: DeploymentId,
+        fuse: Option<crate::disk::log::Fuse>,
+    ) -> Result<Option<Self>, EngineError> {
         let mut engine = Self::open(host, id)?;
         if let Some(engine) = &mut engine {
             engine.journal.set_fuse(fuse);
@@ -283,9 +291,8 @@ impl<'a> Engine<'a> {
     /// the journal, and what stands in the journal is told at the latest at the next start.
     fn record(&mut self, record: Record) -> Result<(), EngineError> {
         let mut after = self.deployment.clone();
-        let body = after
-            .apply(&record)
-            .map_err(|why| EngineError::Damaged { path: journal_path(&self.folder), why })?;
+        let body =
+            after.apply(&record).map_err(|why| EngineError::Damaged { path: journal_path(&self.folder), why })?;
         self.journal.append(&record, true)?;
         self.deployment = after;
         let Some(body) = body else { return Ok(()) };
@@ -303,7 +310,13 @@ impl<'a> Engine<'a> {
         self.record(Record::Event { at: clock::now(), event, reasons })
     }
 
-    fn task_record(&mut self, task: TaskName, event: TaskEvent, reasons: Vec<Reason>, left: Left) -> Result<(), EngineError> {
+    fn task_record(
+        &mut self,
+        task: TaskName,
+        event: TaskEvent,
+        reasons: Vec<Reason>,
+        left: Left,
+    ) -> Result<(), EngineError> {
         tracing::info!(
             deployment.id = %self.deployment.id(),
             task.name = task.as_str(),
@@ -377,10 +390,14 @@ impl<'a> Engine<'a> {
     }
 
     /// `whole`: the act must not be stopped half way, even when the agent is told to stop.
-    fn with_context<T>(&self, interrupted: bool, whole: bool, act: impl FnOnce(&TaskContext<'_>) -> T) -> Result<T, EngineError> {
+    fn with_context<T>(
+        &self,
+        interrupted: bool,
+        whole: bool,
+        act: impl FnOnce(&TaskContext<'_>) -> T,
+    ) -> Result<T, EngineError> {
         let ecosystem = self.deployment.offer.manifest.ecosystem;
-        let provider =
-            self.host.provider(ecosystem).ok_or_else(|| EngineError::NoProvider(ecosystem.to_string()))?;
+        let provider = self.host.provider(ecosystem).ok_or_else(|| EngineError::NoProvider(ecosystem.to_string()))?;
         self.output.set_whole(whole);
         let context = TaskContext {
             deployment: &self.deployment,
@@ -421,7 +438,10 @@ impl<'a> Engine<'a> {
 }
 
 fn given_up(begun: u32) -> Reason {
-    Reason::new("task.given-up", format!("begun {begun} times and never ended: the agent or the host went down each time"))
+    Reason::new(
+        "task.given-up",
+        format!("begun {begun} times and never ended: the agent or the host went down each time"),
+    )
 }
 
 fn shown(reasons: &[Reason]) -> String {

@@ -54,12 +54,12 @@ pub(crate) fn believe(document: &Envelope, standing: &Standing<'_>) -> Result<Be
     // 2. Type and signature: nothing inside is looked at before.
     let signatures: Vec<(String, String)> =
         document.signatures.iter().map(|signature| (signature.keyid.clone(), signature.sig.clone())).collect();
-    let bytes =
-        envelope::verify(standing.keys, OFFER_TYPE, &document.payload_type, &document.payload, &signatures)
-            .map_err(|error| refuse("order.not-believed", error.to_string()))?;
+    let bytes = envelope::verify(standing.keys, OFFER_TYPE, &document.payload_type, &document.payload, &signatures)
+        .map_err(|error| refuse("order.not-believed", error.to_string()))?;
     // 3. Readable.
-    let offer: Offer = serde_json::from_slice(&bytes)
-        .map_err(|error| refuse("order.unreadable", format!("the order cannot be read: {error}; is the server newer than this agent?")))?;
+    let offer: Offer = serde_json::from_slice(&bytes).map_err(|error| {
+        refuse("order.unreadable", format!("the order cannot be read: {error}; is the server newer than this agent?"))
+    })?;
     // 4. For this host.
     if offer.host != standing.host {
         return Err(refuse("order.other-host", format!("the order is for {}, this is {}", offer.host, standing.host)));
@@ -77,18 +77,27 @@ pub(crate) fn check(believed: &Believed, last_sequence: u64, now: Timestamp) -> 
     if offer.sequence <= last_sequence {
         return refuse(
             "order.replay",
-            format!("the order has number {}, this host has seen {last_sequence}: it is old or repeated", offer.sequence),
+            format!(
+                "the order has number {}, this host has seen {last_sequence}: it is old or repeated",
+                offer.sequence
+            ),
         );
     }
     // 6. Time.
     if offer.issued_at > now.after(CLOCK_SKEW) {
-        return refuse("order.from-the-future", format!("the order was signed at {}, here it is {now}: set this host's clock", offer.issued_at));
+        return refuse(
+            "order.from-the-future",
+            format!("the order was signed at {}, here it is {now}: set this host's clock", offer.issued_at),
+        );
     }
     if now > offer.expires {
         return refuse("order.expired", format!("the order was good until {}, it is {now}", offer.expires));
     }
     if offer.window_start > offer.window_end || now > offer.window_end {
-        return refuse("order.window-over", format!("its window is {} to {}, it is {now}", offer.window_start, offer.window_end));
+        return refuse(
+            "order.window-over",
+            format!("its window is {} to {}, it is {now}", offer.window_start, offer.window_end),
+        );
     }
     // 7. Approved.
     if offer.approvals.iter().all(|approval| approval.by.trim().is_empty()) {
@@ -174,7 +183,8 @@ mod tests {
         assert_eq!(refused(|order| order.manifest.steps.clear()), "order.malformed");
         assert_eq!(refused(|order| order.manifest.steps[0].name = "-o=Evil".to_owned()), "order.malformed");
         assert_eq!(refused(|order| order.manifest.steps[0].to = Some("1 evil".to_owned())), "order.malformed");
-        let file = |order: &mut Offer, name: &str| order.manifest.steps[0].file.as_mut().unwrap().name = name.to_owned();
+        let file =
+            |order: &mut Offer, name: &str| order.manifest.steps[0].file.as_mut().unwrap().name = name.to_owned();
         assert_eq!(refused(|order| file(order, "../../etc/passwd")), "order.malformed");
         assert_eq!(refused(|order| order.manifest.steps[0].file = None), "order.malformed");
     }

@@ -146,8 +146,7 @@ impl Deployment {
         let Record::Order { at, offer } = first else {
             return Err("its first record is not an order".to_owned());
         };
-        let standing =
-            TaskStanding { state: TaskState::Do, left: Left::Nothing, begun: 0, undo_begun: 0, at: *at };
+        let standing = TaskStanding { state: TaskState::Do, left: Left::Nothing, begun: 0, undo_begun: 0, at: *at };
         Ok(Self {
             offer: offer.clone(),
             state: DeploymentState::Offered,
@@ -227,7 +226,13 @@ impl Deployment {
         Ok(body)
     }
 
-    fn apply_task(&mut self, at: Timestamp, name: TaskName, event: TaskEvent, left: &Left) -> Result<TaskState, String> {
+    fn apply_task(
+        &mut self,
+        at: Timestamp,
+        name: TaskName,
+        event: TaskEvent,
+        left: &Left,
+    ) -> Result<TaskState, String> {
         let task = self.tasks.get_mut(name as usize).ok_or_else(|| "it names an unknown task".to_owned())?;
         task.state = task.state.next(event).map_err(|error| format!("{}: {error}", name.as_str()))?;
         task.at = at;

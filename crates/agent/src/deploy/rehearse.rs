@@ -46,7 +46,10 @@ pub(crate) fn rehearse(host: &Host, job: &Job, refresh: bool) -> RehearsalOutcom
     match provider.rehearse(&context, job, refresh) {
         Ok(RehearsalOutcome::Possible { manifest, mut notes }) => {
             if !refresh {
-                notes.push(Reason::new("rehearsal.indexes-as-they-are", "the package indexes were not refreshed: the agent is read-only or not root"));
+                notes.push(Reason::new(
+                    "rehearsal.indexes-as-they-are",
+                    "the package indexes were not refreshed: the agent is read-only or not root",
+                ));
             }
             RehearsalOutcome::Possible { manifest, notes }
         }

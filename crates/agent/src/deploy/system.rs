@@ -124,8 +124,7 @@ impl System for LocalSystem {
     }
 
     fn reboot(&self) -> Result<(), String> {
-        let argv: &[&str] =
-            if services::is_systemd(&self.root) { &["systemctl", "reboot"] } else { &["/sbin/reboot"] };
+        let argv: &[&str] = if services::is_systemd(&self.root) { &["systemctl", "reboot"] } else { &["/sbin/reboot"] };
         self.ask(argv, ASK_LIMIT).map(drop)
     }
 
@@ -141,9 +140,8 @@ impl System for LocalSystem {
 /// Reads `systemctl show`. A unit that ended and was never meant to stay (one-shot, started by a
 /// timer or socket, gone with its package) is no failure.
 fn why_failed(shown: &str) -> Option<String> {
-    let value = |key: &str| {
-        shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().trim()
-    };
+    let value =
+        |key: &str| shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().trim();
     match value("ActiveState") {
         "failed" => Some(format!("systemd says failed ({})", value("Result"))),
         "inactive" => {
@@ -162,7 +160,9 @@ mod tests {
     #[test]
     fn a_unit_that_may_end_is_no_failure() {
         let shown = |state: &str, kind: &str, load: &str, by: &str| {
-            why_failed(&format!("Type={kind}\nTriggeredBy={by}\nLoadState={load}\nActiveState={state}\nResult=exit-code\n"))
+            why_failed(&format!(
+                "Type={kind}\nTriggeredBy={by}\nLoadState={load}\nActiveState={state}\nResult=exit-code\n"
+            ))
         };
         assert_eq!(shown("active", "simple", "loaded", ""), None);
         assert!(shown("failed", "simple", "loaded", "").unwrap().contains("exit-code"));

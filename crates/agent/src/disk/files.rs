@@ -54,9 +54,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, DiskError
         Err(error) => return Err(DiskError::io("open", path, error)),
     };
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|error| DiskError::io("read", path, error))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| DiskError::io("read", path, error))?;
     if bytes.len() as u64 > limit {
         return Err(DiskError::TooLong { path: path.to_owned(), limit });
     }
@@ -116,9 +114,7 @@ pub(crate) fn remove(path: &Path) -> Result<(), DiskError> {
 /// Makes a rename or a new name in the parent folder durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), DiskError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| DiskError::io("write", parent, error))
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| DiskError::io("write", parent, error))
 }
 
 /// The path with something appended to its last name.

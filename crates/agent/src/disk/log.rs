@@ -151,11 +151,8 @@ impl<R: Serialize + DeserializeOwned> AppendLog<R> {
         let Some(bytes) = files::read(path, LONGEST_LOG)? else { return Ok(None) };
         let Some(start) = check_header(path, &bytes, kind, version)? else { return Ok(None) };
         let (records, end) = read_records(path, &bytes, start)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|error| DiskError::io("open", path, error))?;
+        let file =
+            OpenOptions::new().read(true).write(true).open(path).map_err(|error| DiskError::io("open", path, error))?;
         if end < bytes.len() as u64 {
             file.set_len(end)
                 .and_then(|()| file.sync_all())
@@ -334,7 +331,8 @@ fn frame(bytes: &[u8]) -> Result<(&[u8], usize), String> {
     let (Some(first), Some(second)) = (spaces.next(), spaces.next()) else {
         return Err("a record has no length and checksum".to_owned());
     };
-    let field = |from: usize, to: usize| std::str::from_utf8(bytes.get(from..to).unwrap_or_default()).unwrap_or_default();
+    let field =
+        |from: usize, to: usize| std::str::from_utf8(bytes.get(from..to).unwrap_or_default()).unwrap_or_default();
     let length: usize = field(0, first).parse().map_err(|_| "a record has no length".to_owned())?;
     let json = (length <= LONGEST_RECORD)
         .then(|| bytes.get(second + 1..second + 1 + length))

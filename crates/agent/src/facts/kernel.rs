@@ -30,10 +30,8 @@ fn describe(live: bool, release: &str, version: &str, proc_version: &str, instal
     let mut kernel = Kernel::default();
     if live || installed.iter().any(|(candidate, _)| candidate == release) {
         kernel.running_release = release.to_owned();
-        kernel.running_version = debian_version(version)
-            .or_else(|| debian_version(proc_version))
-            .unwrap_or_default()
-            .to_owned();
+        kernel.running_version =
+            debian_version(version).or_else(|| debian_version(proc_version)).unwrap_or_default().to_owned();
     }
     let newest = installed.iter().max_by(|a, b| {
         by_version(&a.1, &b.1)
@@ -57,9 +55,7 @@ fn debian_version(text: &str) -> Option<&str> {
 /// Whether a reboot would bring a newer kernel; unknown versions say no.
 pub(super) fn newer_is_installed(kernel: &Kernel) -> bool {
     let (running, newest) = (&kernel.running_version, &kernel.newest_installed_version);
-    !running.is_empty()
-        && !newest.is_empty()
-        && matches!(Scheme::Dpkg.compare(newest, running), Ok(Ordering::Greater))
+    !running.is_empty() && !newest.is_empty() && matches!(Scheme::Dpkg.compare(newest, running), Ok(Ordering::Greater))
 }
 
 fn by_version(a: &str, b: &str) -> Ordering {
@@ -80,14 +76,20 @@ mod tests {
     fn kernel_images_are_told_from_their_kin() {
         assert_eq!(image_release("linux-image-6.1.0-18-amd64"), Some("6.1.0-18-amd64"));
         assert_eq!(image_release("linux-image-6.1.0-18-amd64-unsigned"), Some("6.1.0-18-amd64"));
-        for other in ["linux-image-amd64", "linux-image-6.1.0-18-amd64-dbg", "linux-headers-6.1.0-18-amd64", "linux-image-cloud-amd64"] {
+        for other in [
+            "linux-image-amd64",
+            "linux-image-6.1.0-18-amd64-dbg",
+            "linux-headers-6.1.0-18-amd64",
+            "linux-image-cloud-amd64",
+        ] {
             assert_eq!(image_release(other), None, "{other}");
         }
     }
 
     #[test]
     fn newest_is_by_version_and_pending_when_newer_than_running() {
-        let list = installed(&[("6.1.0-9-amd64", "6.1.27-1"), ("6.1.0-18-amd64", "6.1.76-1"), ("6.1.0-20-amd64", "6.1.85-1")]);
+        let list =
+            installed(&[("6.1.0-9-amd64", "6.1.27-1"), ("6.1.0-18-amd64", "6.1.76-1"), ("6.1.0-20-amd64", "6.1.85-1")]);
         let kernel = describe(true, "6.1.0-18-amd64", UNAME, "", &list);
         assert_eq!(kernel.running_version, "6.1.76-1");
         assert_eq!(kernel.newest_installed_release, "6.1.0-20-amd64");

@@ -82,7 +82,10 @@ mod tests {
         assert_eq!(told(&[]), "none");
         assert_eq!(told(&[(".dockerenv", "")]), "container");
         assert_eq!(told(&[("proc/1/cgroup", "0::/kubepods/pod1\n")]), "container");
-        assert_eq!(told(&[("sys/class/dmi/id/sys_vendor", "QEMU\n"), ("proc/cpuinfo", "flags : fpu hypervisor\n")]), "kvm");
+        assert_eq!(
+            told(&[("sys/class/dmi/id/sys_vendor", "QEMU\n"), ("proc/cpuinfo", "flags : fpu hypervisor\n")]),
+            "kvm"
+        );
         assert_eq!(told(&[("sys/class/dmi/id/sys_vendor", "Amazon EC2\n"), ("proc/cpuinfo", "flags : fpu\n")]), "none");
         assert_eq!(told(&[("sys/class/dmi/id/sys_vendor", "VMware, Inc.\n")]), "vmware");
         assert_eq!(told(&[("proc/cpuinfo", "flags\t: fpu hypervisor avx\n")]), "vm");

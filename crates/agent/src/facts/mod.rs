@@ -37,8 +37,10 @@ impl PackageSummary {
                 kernels.push((release.to_owned(), package.version.clone()));
             }
         }
-        let architecture =
-            architectures.into_iter().max_by_key(|(_, count)| *count).map_or_else(String::new, |(name, _)| name.to_owned());
+        let architecture = architectures
+            .into_iter()
+            .max_by_key(|(_, count)| *count)
+            .map_or_else(String::new, |(name, _)| name.to_owned());
         Self { architecture, kernels }
     }
 }
@@ -106,7 +108,9 @@ fn fqdn(root: &Path, name: &str) -> String {
         .lines()
         .map(|line| line.split('#').next().unwrap_or_default().split_whitespace().skip(1).collect::<Vec<_>>())
         .filter(|names| names.contains(&name))
-        .find_map(|names| names.into_iter().find(|candidate| candidate.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))))
+        .find_map(|names| {
+            names.into_iter().find(|candidate| candidate.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+        })
         .unwrap_or_default()
         .to_owned()
 }
@@ -178,7 +182,10 @@ mod tests {
         let root = root(&[
             ("etc/hostname", "web1\n"),
             ("etc/hosts", "127.0.0.1 localhost\n10.1.1.1 web1.example.net web1 # here\n"),
-            ("etc/os-release", "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\nID=debian\n"),
+            (
+                "etc/os-release",
+                "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\nID=debian\n",
+            ),
             ("run/reboot-required", "*** System restart required ***\n"),
             ("run/reboot-required.pkgs", "libc6\nlinux-base\nlibc6\n"),
         ]);

@@ -37,19 +37,25 @@ pub enum ClientError {
         why: String,
     },
     /// The server shows a certificate that our authority did not make.
-    #[error("{server} shows a certificate of another authority than the one this host trusts: it is not the server this host belongs to, or somebody is in between. Nothing was sent. If the server was set up anew, enrol this host again with a new token and --force")]
+    #[error(
+        "{server} shows a certificate of another authority than the one this host trusts: it is not the server this host belongs to, or somebody is in between. Nothing was sent. If the server was set up anew, enrol this host again with a new token and --force"
+    )]
     OtherAuthority {
         /// Which server.
         server: String,
     },
     /// The token names another authority than the server has.
-    #[error("{server} does not show the certificate authority that the token names: check the address, or make a new token there; nothing was sent")]
+    #[error(
+        "{server} does not show the certificate authority that the token names: check the address, or make a new token there; nothing was sent"
+    )]
     TokenOfOtherServer {
         /// Which server.
         server: String,
     },
     /// The certificate is of our authority but not for this name.
-    #[error("the certificate of {server} is not for that name: use the name or address that the server was set up with ({why})")]
+    #[error(
+        "the certificate of {server} is not for that name: use the name or address that the server was set up with ({why})"
+    )]
     OtherName {
         /// Which server.
         server: String,
@@ -57,7 +63,9 @@ pub enum ClientError {
         why: String,
     },
     /// The certificate is not valid at this time.
-    #[error("the certificate of {server} is not valid at this host's time: set this host's clock, or renew the certificate there ({why})")]
+    #[error(
+        "the certificate of {server} is not valid at this host's time: set this host's clock, or renew the certificate there ({why})"
+    )]
     OtherTime {
         /// Which server.
         server: String,
@@ -183,8 +191,8 @@ impl Client {
     }
 
     async fn post<B: Serialize, A: DeserializeOwned>(&self, name: &'static str, body: &B) -> Result<A, ClientError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| ClientError::Answer { request: name, why: error.to_string() })?;
+        let body =
+            serde_json::to_vec(body).map_err(|error| ClientError::Answer { request: name, why: error.to_string() })?;
         let request = self
             .http
             .request(Method::POST, self.url(name))
@@ -206,8 +214,7 @@ impl Client {
         if status != StatusCode::OK {
             return Err(refusal(status, &body));
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| ClientError::Answer { request: name, why: error.to_string() })
+        serde_json::from_slice(&body).map_err(|error| ClientError::Answer { request: name, why: error.to_string() })
     }
 
     async fn body(
@@ -252,7 +259,9 @@ impl Client {
                 status: 0,
                 kind: problem::CERTIFICATE_REQUIRED.to_owned(),
                 title: "it does not accept the certificate of this host".to_owned(),
-                detail: format!("TLS alert {alert:?}; if the server was set up anew, enrol again with a new token and --force"),
+                detail: format!(
+                    "TLS alert {alert:?}; if the server was set up anew, enrol again with a new token and --force"
+                ),
             },
             _ => ClientError::Unreachable { server, why: causes(error) },
         }
@@ -325,15 +334,26 @@ mod tests {
     fn only_a_plain_https_address_is_an_address() {
         assert!(address("https://10.0.0.1:8443").is_ok());
         assert!(address("https://patch.example/").is_ok());
-        for bad in ["", "patch.example", "http://patch.example", "https://u:p@patch.example", "https://patch.example/x", "https://patch.example?a"] {
+        for bad in [
+            "",
+            "patch.example",
+            "http://patch.example",
+            "https://u:p@patch.example",
+            "https://patch.example/x",
+            "https://patch.example?a",
+        ] {
             assert!(address(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_refusal_without_a_document_still_says_something() {
-        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>").to_string(), "the server refused: HTTP status 502 Bad Gateway");
-        let revoked = refusal(StatusCode::FORBIDDEN, br#"{"type":"urn:fettle:problem:host-revoked","title":"Revoked"}"#);
+        assert_eq!(
+            refusal(StatusCode::BAD_GATEWAY, b"<html>").to_string(),
+            "the server refused: HTTP status 502 Bad Gateway"
+        );
+        let revoked =
+            refusal(StatusCode::FORBIDDEN, br#"{"type":"urn:fettle:problem:host-revoked","title":"Revoked"}"#);
         assert!(revoked.is_revoked());
     }
 }

@@ -68,7 +68,9 @@ pub enum EnrolError {
     #[error("a change is under way on this machine ({0}): let `fettle agent run` finish or undo it, then enrol again")]
     ChangeUnderWay(String),
     /// The server does not know the token.
-    #[error("the server does not know this token: check that it was pasted whole, or make a new one with `fettle host token create`")]
+    #[error(
+        "the server does not know this token: check that it was pasted whole, or make a new one with `fettle host token create`"
+    )]
     TokenUnknown,
     /// No uses left.
     #[error("this token has been used up: make a new one with `fettle host token create`")]

@@ -12,7 +12,9 @@ const LONGEST: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Another form.
-    #[error("the token has not the form fettle1.FINGERPRINT.SECRET: paste the whole line that `fettle host token create` printed")]
+    #[error(
+        "the token has not the form fettle1.FINGERPRINT.SECRET: paste the whole line that `fettle host token create` printed"
+    )]
     Form,
     /// A form of the future.
     #[error("the token is of form `{0}`, this agent knows `fettle1`: install the agent that belongs to the server")]
@@ -68,7 +70,15 @@ mod tests {
         let token = Token::parse(&format!(" fettle1.{pin}.s3cret-Text_\n")).unwrap();
         assert_eq!(token.authority, [7; 32]);
         assert!(!format!("{token:?}").contains("s3cret"));
-        for bad in ["", "fettle1", "fettle1..", "fettle1.AAAA.secret", &format!("fettle1.{pin}."), &format!("x.{pin}.s"), &format!("fettle1.{pin}.a b")] {
+        for bad in [
+            "",
+            "fettle1",
+            "fettle1..",
+            "fettle1.AAAA.secret",
+            &format!("fettle1.{pin}."),
+            &format!("x.{pin}.s"),
+            &format!("fettle1.{pin}.a b"),
+        ] {
             assert_eq!(Token::parse(bad), Err(TokenError::Form), "{bad}");
         }
         assert_eq!(Token::parse("fettle2.x.y"), Err(TokenError::Newer("fettle2".to_owned())));

@@ -2,8 +2,17 @@
 
 /// Words after which a value is a secret, when `=` or `:` stands between.
 const NAMES: [&str; 11] = [
-    "password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "api-key", "access_key",
-    "private_key", "credential",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "access_key",
+    "private_key",
+    "credential",
 ];
 const MASK: &str = "***";
 

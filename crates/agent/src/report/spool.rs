@@ -41,13 +41,18 @@ pub(crate) struct Origin {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Record {
     /// First record of a file: what earlier files knew.
-    Base { next_sequence: u64, reported: Vec<Origin> },
+    Base {
+        next_sequence: u64,
+        reported: Vec<Origin>,
+    },
     Entry {
         entry: ReportEntry,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
     },
-    Acknowledged { up_to: u64 },
+    Acknowledged {
+        up_to: u64,
+    },
 }
 
 struct Waiting {
@@ -258,7 +263,8 @@ impl Spool {
         let mut log = AppendLog::create(&scratch, KIND, VERSION)?;
         #[cfg(test)]
         log.set_fuse(self.log.fuse());
-        let reported = self.reported.iter().map(|(deployment, record)| Origin { deployment: *deployment, record: *record });
+        let reported =
+            self.reported.iter().map(|(deployment, record)| Origin { deployment: *deployment, record: *record });
         let next_sequence = from.unwrap_or(self.next_sequence);
         log.append(&Record::Base { next_sequence, reported: reported.collect() }, false)?;
         let mut waiting = VecDeque::with_capacity(self.waiting.len());
@@ -269,7 +275,11 @@ impl Spool {
                 entry.sequence = sequence;
                 sequence += 1;
             }
-            let kept = Waiting { sequence: entry.sequence, droppable: old.droppable, place: log.append(&Record::Entry { entry, origin }, false)? };
+            let kept = Waiting {
+                sequence: entry.sequence,
+                droppable: old.droppable,
+                place: log.append(&Record::Entry { entry, origin }, false)?,
+            };
             waiting.push_back(kept);
         }
         log.move_to(&self.path)?;

@@ -139,7 +139,10 @@ impl Agent {
         let now = clock::now();
         let apart = now.until(server).max(server.until(now));
         if apart > Duration::from_secs(300) {
-            tracing::warn!(clock.apart_seconds = apart.as_secs(), "the clocks of this host and the server differ: windows and expiry go by this host's");
+            tracing::warn!(
+                clock.apart_seconds = apart.as_secs(),
+                "the clocks of this host and the server differ: windows and expiry go by this host's"
+            );
         }
     }
 }

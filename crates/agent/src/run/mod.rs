@@ -144,19 +144,13 @@ impl Agent {
     fn start(options: RunOptions) -> Result<Self, RunError> {
         let state = StateDir::open(&options.state_dir)?;
         let config = Config::load(&state.config())?;
-        let identity =
-            Identity::load(&state)?.ok_or_else(|| RunError::NotEnrolled(options.state_dir.clone()))?;
+        let identity = Identity::load(&state)?.ok_or_else(|| RunError::NotEnrolled(options.state_dir.clone()))?;
         let client = Client::enrolled(&identity)?;
         let read_only = options.read_only || config.read_only;
         let why_not = why_not_change(read_only, &options.providers);
         let interval = options.check_in_seconds.or(config.check_in_seconds).map(Duration::from_secs);
-        let watch = Watch::new(
-            &options.root,
-            config,
-            read_only || why_not.is_some(),
-            options.providers.clone(),
-            options.owner,
-        );
+        let watch =
+            Watch::new(&options.root, config, read_only || why_not.is_some(), options.providers.clone(), options.owner);
         let check_ins = CheckIns::new(watch, Acknowledged::load(&state), interval);
         let host = Host {
             system: Arc::new(LocalSystem::new(&options.root, state.path())),
@@ -228,7 +222,9 @@ impl Agent {
     /// Notes a failed request once; a revoked host ends here.
     fn failed(&self, what: &'static str, error: &ClientError, wait: Duration) {
         if error.is_revoked() {
-            tracing::error!("the server has revoked this host: the agent ends; nothing on this machine is changed any more");
+            tracing::error!(
+                "the server has revoked this host: the agent ends; nothing on this machine is changed any more"
+            );
             self.end.send_replace(Some(Exit::Revoked));
             return;
         }

@@ -92,11 +92,7 @@ fn found(root: &Path) -> Vec<Found> {
 
 /// Processes of one unit and executable become one service; of a unit that does not listen, the
 /// oldest process speaks for it, because its helpers come and go.
-fn combine(
-    processes: Vec<Process>,
-    sockets: &BTreeMap<u64, String>,
-    script: impl Fn(&str) -> String,
-) -> Vec<Found> {
+fn combine(processes: Vec<Process>, sockets: &BTreeMap<u64, String>, script: impl Fn(&str) -> String) -> Vec<Found> {
     let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
     let mut units: BTreeMap<String, Unit> = BTreeMap::new();
     for process in processes {
@@ -237,7 +233,11 @@ mod tests {
 
     #[test]
     fn processes_become_services() {
-        let sockets = BTreeMap::from([(1, "tcp 0.0.0.0:80".to_owned()), (2, "tcp [::]:80".to_owned()), (3, "tcp 127.0.0.1:25".to_owned())]);
+        let sockets = BTreeMap::from([
+            (1, "tcp 0.0.0.0:80".to_owned()),
+            (2, "tcp [::]:80".to_owned()),
+            (3, "tcp 127.0.0.1:25".to_owned()),
+        ]);
         let services = combine(
             vec![
                 process(90, "nginx.service", "/usr/sbin/nginx", &[1, 2, 77], false),
@@ -252,7 +252,15 @@ mod tests {
         );
         let shown: Vec<String> = services
             .iter()
-            .map(|Found { service, .. }| format!("{}|{}|{}|{}", service.unit, service.executable, service.listens.join(","), service.restart_pending))
+            .map(|Found { service, .. }| {
+                format!(
+                    "{}|{}|{}|{}",
+                    service.unit,
+                    service.executable,
+                    service.listens.join(","),
+                    service.restart_pending
+                )
+            })
             .collect();
         assert_eq!(
             shown,

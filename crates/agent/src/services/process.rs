@@ -119,8 +119,19 @@ fn replaced_code(line: &str) -> Option<&str> {
     let executable = line.split_whitespace().nth(1).is_some_and(|permissions| permissions.contains('x'));
     let path = line.find('/').and_then(|at| line.get(at..))?;
     let elsewhere = [
-        "/dev/", "/memfd:", "/SYSV", "/tmp/", "/var/tmp/", "/run/", "/var/run/", "/drm", "/i915", "/anon_hugepage",
-        "/[aio]", "/home/", "/proc/",
+        "/dev/",
+        "/memfd:",
+        "/SYSV",
+        "/tmp/",
+        "/var/tmp/",
+        "/run/",
+        "/var/run/",
+        "/drm",
+        "/i915",
+        "/anon_hugepage",
+        "/[aio]",
+        "/home/",
+        "/proc/",
     ];
     (executable && !elsewhere.iter().any(|prefix| path.starts_with(prefix))).then_some(path)
 }
@@ -143,16 +154,22 @@ mod tests {
     #[test]
     fn units_are_read_from_the_control_group() {
         assert_eq!(unit_of("0::/system.slice/ssh.service\n"), "ssh.service");
-        assert_eq!(unit_of("12:pids:/x\n1:name=systemd:/system.slice/system-getty.slice/getty@tty1.service\n"), "getty@tty1.service");
+        assert_eq!(
+            unit_of("12:pids:/x\n1:name=systemd:/system.slice/system-getty.slice/getty@tty1.service\n"),
+            "getty@tty1.service"
+        );
         assert_eq!(unit_of("0::/system.slice/docker.service/init\n"), "docker.service");
-        for none in ["0::/user.slice/user-0.slice/user@0.service/app.slice/x.service", "0::/", "0::/init.scope", "", "garbage"] {
+        for none in
+            ["0::/user.slice/user-0.slice/user@0.service/app.slice/x.service", "0::/", "0::/init.scope", "", "garbage"]
+        {
             assert_eq!(unit_of(none), "", "{none}");
         }
     }
 
     #[test]
     fn only_code_of_deleted_files_counts() {
-        let code = "7f1c00000000-7f1c00100000 r-xp 00028000 08:01 131 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n";
+        let code =
+            "7f1c00000000-7f1c00100000 r-xp 00028000 08:01 131 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n";
         assert_eq!(replaced_code(code), Some("/usr/lib/x86_64-linux-gnu/libssl.so.3"));
         for other in [
             code.replace("r-xp", "r--p"),

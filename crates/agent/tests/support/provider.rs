@@ -105,7 +105,9 @@ impl Provider for FileProvider {
     fn inventory(&self, _context: &ProviderContext<'_>) -> Result<Vec<InstalledPackage>, PluginError> {
         *self.listings.lock().unwrap() += 1;
         if *self.broken.lock().unwrap() {
-            return Err(PluginError::new(ErrorKind::Failed, "the package database is damaged").advise("run dpkg --audit"));
+            return Err(
+                PluginError::new(ErrorKind::Failed, "the package database is damaged").advise("run dpkg --audit")
+            );
         }
         let packages = self.versions().into_iter().map(|(name, version)| InstalledPackage {
             package: PackageVersion {
@@ -132,7 +134,12 @@ impl Provider for FileProvider {
         Ok(Vec::new())
     }
 
-    fn rehearse(&self, _context: &ProviderContext<'_>, job: &Job, refresh: bool) -> Result<RehearsalOutcome, PluginError> {
+    fn rehearse(
+        &self,
+        _context: &ProviderContext<'_>,
+        job: &Job,
+        refresh: bool,
+    ) -> Result<RehearsalOutcome, PluginError> {
         self.refreshes.lock().unwrap().push(refresh);
         if job.wanted.is_empty() {
             return Err(PluginError::new(ErrorKind::InvalidInput, "nothing is wanted").advise("name a package"));
@@ -161,7 +168,12 @@ impl Provider for FileProvider {
         Ok(Applied::default())
     }
 
-    fn undo(&self, _context: &ProviderContext<'_>, request: &StepRequest, _applied: Option<&Applied>) -> Result<Applied, PluginError> {
+    fn undo(
+        &self,
+        _context: &ProviderContext<'_>,
+        request: &StepRequest,
+        _applied: Option<&Applied>,
+    ) -> Result<Applied, PluginError> {
         if request.step == Step::Install {
             for step in &request.manifest.steps {
                 let kept = std::fs::read_to_string(request.folder.join("old").join(&step.name)).unwrap();
@@ -171,7 +183,12 @@ impl Provider for FileProvider {
         Ok(Applied::default())
     }
 
-    fn verify(&self, _context: &ProviderContext<'_>, manifest: &Manifest, reverted: bool) -> Result<Vec<(PackageStep, String)>, PluginError> {
+    fn verify(
+        &self,
+        _context: &ProviderContext<'_>,
+        manifest: &Manifest,
+        reverted: bool,
+    ) -> Result<Vec<(PackageStep, String)>, PluginError> {
         let versions = self.versions();
         let wrong = manifest.steps.iter().filter_map(|step| {
             let wanted = if reverted { &step.from } else { &step.to };
@@ -185,7 +202,12 @@ impl Provider for FileProvider {
         Ok(Vec::new())
     }
 
-    fn set_hold(&self, _context: &ProviderContext<'_>, _names: &[String], _held: bool) -> Result<Vec<String>, PluginError> {
+    fn set_hold(
+        &self,
+        _context: &ProviderContext<'_>,
+        _names: &[String],
+        _held: bool,
+    ) -> Result<Vec<String>, PluginError> {
         Ok(Vec::new())
     }
 }

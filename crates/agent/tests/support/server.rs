@@ -215,7 +215,8 @@ impl Server {
 
     pub fn token(&self) -> String {
         use base64::Engine as _;
-        let pin = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest(&SHA256, &self.authority.der).as_ref());
+        let pin =
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest(&SHA256, &self.authority.der).as_ref());
         format!("fettle1.{pin}.secret")
     }
 
@@ -325,7 +326,8 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, 
 }
 
 async fn write_answer(stream: &mut (impl AsyncWrite + Unpin), status: u16, body: &[u8]) -> Option<()> {
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await.ok()?;
     stream.write_all(body).await.ok()?;
     stream.flush().await.ok()

@@ -1,35 +1,35 @@
 //! A host: from the first sight to retirement.
 use super::machine;
 machine! { "host",
-    /// Where a host stands.
-    HostState {
-        /// Seen on the network, not managed.
-        Discovered = "discovered",
-        /// Certificate issued, first inventory awaited.
-        Enrolling = "enrolling",
-        /// Reports in time.
-        Managed = "managed",
-        /// Has not reported for longer than agreed.
-        Silent = "silent",
-        /// Known and deliberately left alone.
-        Ignored = "ignored",
-        /// Revoked or taken out of service: its certificate is refused.
-        Retired = "retired",
-    }
-    /// What happens to a host.
-    HostEvent {
-        /// A certificate was issued to it.
-        Enrol = "enrol",
-        /// A check-in with a complete inventory arrived.
-        Report = "report",
-        /// No check-in within the agreed time.
-        FallSilent = "fall-silent",
-        /// A person decided not to manage it.
-        Ignore = "ignore",
-        /// A person revoked it.
-        Retire = "retire",
-    }
-    next = next, is_final = is_final }
+/// Where a host stands.
+HostState {
+    /// Seen on the network, not managed.
+    Discovered = "discovered",
+    /// Certificate issued, first inventory awaited.
+    Enrolling = "enrolling",
+    /// Reports in time.
+    Managed = "managed",
+    /// Has not reported for longer than agreed.
+    Silent = "silent",
+    /// Known and deliberately left alone.
+    Ignored = "ignored",
+    /// Revoked or taken out of service: its certificate is refused.
+    Retired = "retired",
+}
+/// What happens to a host.
+HostEvent {
+    /// A certificate was issued to it.
+    Enrol = "enrol",
+    /// A check-in with a complete inventory arrived.
+    Report = "report",
+    /// No check-in within the agreed time.
+    FallSilent = "fall-silent",
+    /// A person decided not to manage it.
+    Ignore = "ignore",
+    /// A person revoked it.
+    Retire = "retire",
+}
+next = next, is_final = is_final }
 fn next(state: HostState, event: HostEvent) -> Option<HostState> {
     use HostEvent as E;
     use HostState as S;

@@ -23,11 +23,7 @@ pub(super) fn compare(a: &str, b: &str) -> Result<Ordering, InvalidVersion> {
 }
 
 fn parse(original: &str) -> Result<Parts<'_>, InvalidVersion> {
-    let invalid = |why| InvalidVersion {
-        text: original.chars().take(200).collect(),
-        scheme: Scheme::Dpkg,
-        why,
-    };
+    let invalid = |why| InvalidVersion { text: original.chars().take(200).collect(), scheme: Scheme::Dpkg, why };
     let text = original.trim_matches(|c: char| c.is_ascii_whitespace());
     if text.is_empty() {
         return Err(invalid("it is empty"));
@@ -76,9 +72,7 @@ fn weight(byte: Option<&u8>) -> i32 {
 fn compare_part(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
     loop {
-        while a.first().is_some_and(|c| !c.is_ascii_digit())
-            || b.first().is_some_and(|c| !c.is_ascii_digit())
-        {
+        while a.first().is_some_and(|c| !c.is_ascii_digit()) || b.first().is_some_and(|c| !c.is_ascii_digit()) {
             let order = weight(a.first()).cmp(&weight(b.first()));
             if order.is_ne() {
                 return order;

@@ -126,7 +126,9 @@ fn compare(finding: &ExistingFinding, ranked: &Ranked, outdated: &BTreeSet<Strin
         VerdictState::Fixed if outdated.contains(&finding.source) => update(finding, restart_needed(ranked.clone())),
         VerdictState::Fixed => Some(prove(id, &ranked.verdict)),
         // Another version than before: the inventory shows it. The same version: the publisher says so.
-        VerdictState::NotAffected if ranked.verdict.source_version != finding.source_version => Some(prove(id, &ranked.verdict)),
+        VerdictState::NotAffected if ranked.verdict.source_version != finding.source_version => {
+            Some(prove(id, &ranked.verdict))
+        }
         VerdictState::NotAffected => Some(FindingAction::Dismiss { id, reasons: ranked.verdict.reasons.clone() }),
         _ => update(finding, ranked.clone()),
     }

@@ -102,8 +102,14 @@ impl SourceGroup<'_> {
 
 /// Parts of one source may be installed at different versions: the worst decides (of equals the
 /// oldest), the affected packages are named, and the other versions told.
-fn verdict_on_parts(source: &str, parts: &Parts<'_>, vulnerability: &VulnId, advisories: &[Advisory]) -> Option<Verdict> {
-    let mut states: Vec<_> = parts.iter().map(|(version, binaries)| (*version, binaries, state_of(version, advisories))).collect();
+fn verdict_on_parts(
+    source: &str,
+    parts: &Parts<'_>,
+    vulnerability: &VulnId,
+    advisories: &[Advisory],
+) -> Option<Verdict> {
+    let mut states: Vec<_> =
+        parts.iter().map(|(version, binaries)| (*version, binaries, state_of(version, advisories))).collect();
     states.sort_by(|a, b| judge::rank(a.2).cmp(&judge::rank(b.2)).then_with(|| order(a.0, b.0)));
     let (version, _, worst) = *states.first()?;
     let mut verdict = judge(vulnerability, source, version, advisories);

@@ -53,7 +53,11 @@ impl<'a> Stance<'a> {
                 above => Stance::HasFix(fixed, above),
             },
             Statement::LastAffected { last, .. } => {
-                if compare(last)?.is_gt() { Stance::AboveLast(last) } else { Stance::UpToLast(last) }
+                if compare(last)?.is_gt() {
+                    Stance::AboveLast(last)
+                } else {
+                    Stance::UpToLast(last)
+                }
             }
             Statement::Unfixed { disposition, .. } => Stance::Unfixed(*disposition),
             Statement::NotAffected => Stance::NeverAffected,
@@ -106,7 +110,9 @@ impl<'a> Stance<'a> {
             ),
             Stance::UpToLast(last) => (
                 "match.up-to-last-affected",
-                format!("{source} {version} is not above {last}, the last affected version in {release} (dpkg ordering)"),
+                format!(
+                    "{source} {version} is not above {last}, the last affected version in {release} (dpkg ordering)"
+                ),
             ),
             Stance::AboveLast(last) => (
                 "match.above-last-affected",
@@ -241,7 +247,11 @@ fn also_stated(verdict: &mut Verdict, advisories: &[Advisory], decisive: &Adviso
     for other in others.take(ALSO_TOLD) {
         let stance = Stance::of(&verdict.source_version, &other.statement);
         let (_, text) = stance.words(&verdict.source, &verdict.source_version, &other.release);
-        verdict.reasons.push(Reason::from_source("match.also-stated", format!("also stated: {text}"), record_of(other)));
+        verdict.reasons.push(Reason::from_source(
+            "match.also-stated",
+            format!("also stated: {text}"),
+            record_of(other),
+        ));
     }
 }
 

@@ -34,7 +34,11 @@ impl<'a> Kernels<'a> {
             .map(|installed| (installed.package.name.as_str(), version(installed)))
             .collect();
         let newest = images.iter().map(|(_, version)| *version).max_by(|a, b| order(a, b))?;
-        let metas = packages.iter().filter(|installed| is_meta(installed)).map(|installed| installed.package.name.as_str()).collect();
+        let metas = packages
+            .iter()
+            .filter(|installed| is_meta(installed))
+            .map(|installed| installed.package.name.as_str())
+            .collect();
         let own_image = || {
             let named = |name: &str| {
                 let release = name.strip_prefix("linux-image-").unwrap_or_default();
@@ -76,23 +80,39 @@ impl<'a> Kernels<'a> {
         let on_disk = state_of(self.newest, advisories);
         let release = self.running_release;
         let mut verdict = match self.running {
-            None => told(judged(self.newest), "match.kernel-running-unknown", format!(
-                "the running kernel {release} is not a package of this release; the newest installed one was judged"
-            )),
+            None => told(
+                judged(self.newest),
+                "match.kernel-running-unknown",
+                format!(
+                    "the running kernel {release} is not a package of this release; the newest installed one was judged"
+                ),
+            ),
             Some(running) => match (state_of(running, advisories), on_disk) {
                 (now, VerdictState::Fixed | VerdictState::NotAffected) if now.is_present() => {
-                    let mut verdict = told(judged(running), "match.kernel-reboot-needed", format!(
-                        "the kernel {} without the flaw is installed, but {release} ({running}) still runs: reboot", self.newest
-                    ));
+                    let mut verdict = told(
+                        judged(running),
+                        "match.kernel-reboot-needed",
+                        format!(
+                            "the kernel {} without the flaw is installed, but {release} ({running}) still runs: reboot",
+                            self.newest
+                        ),
+                    );
                     verdict.state = VerdictState::RestartNeeded;
                     verdict
                 }
-                (now, on_disk) if !now.is_present() && on_disk.is_present() => {
-                    told(judged(self.newest), "match.kernel-after-reboot", format!(
-                        "the running kernel {release} ({running}) does not have the flaw, the newest installed one ({}) does: it would come with the next reboot", self.newest
-                    ))
-                }
-                _ => told(judged(running), "match.kernel-running", format!("judged by the running kernel {release} ({running})")),
+                (now, on_disk) if !now.is_present() && on_disk.is_present() => told(
+                    judged(self.newest),
+                    "match.kernel-after-reboot",
+                    format!(
+                        "the running kernel {release} ({running}) does not have the flaw, the newest installed one ({}) does: it would come with the next reboot",
+                        self.newest
+                    ),
+                ),
+                _ => told(
+                    judged(running),
+                    "match.kernel-running",
+                    format!("judged by the running kernel {release} ({running})"),
+                ),
             },
         };
         self.name_packages(&mut verdict);
@@ -125,11 +145,13 @@ fn told(mut verdict: Verdict, topic: &str, text: String) -> Verdict {
 
 /// `linux-image-6.1.0-18-amd64`, not the package `linux-image-amd64` that only depends on it, nor debug symbols.
 pub(super) fn is_image(installed: &InstalledPackage) -> bool {
-    kernel_name(installed).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()) && !rest.ends_with("-dbg"))
+    kernel_name(installed)
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()) && !rest.ends_with("-dbg"))
 }
 
 fn is_meta(installed: &InstalledPackage) -> bool {
-    kernel_name(installed).is_some_and(|rest| !rest.starts_with(|first: char| first.is_ascii_digit()) && !rest.ends_with("-dbg"))
+    kernel_name(installed)
+        .is_some_and(|rest| !rest.starts_with(|first: char| first.is_ascii_digit()) && !rest.ends_with("-dbg"))
 }
 
 fn kernel_name(installed: &InstalledPackage) -> Option<&str> {

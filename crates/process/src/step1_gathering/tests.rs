@@ -65,7 +65,11 @@ fn states_are_kept_apart() {
         (unfixed(Disposition::Ignored), VerdictState::Ignored, "match.ignored"),
         (unfixed(Disposition::Unimportant), VerdictState::Ignored, "match.unimportant"),
         (unfixed(Disposition::EndOfLife), VerdictState::EndOfLife, "match.end-of-life"),
-        (Statement::Fixed { introduced: Some("2.0".into()), fixed: "3.0".into() }, VerdictState::NotAffected, "match.before-introduction"),
+        (
+            Statement::Fixed { introduced: Some("2.0".into()), fixed: "3.0".into() },
+            VerdictState::NotAffected,
+            "match.before-introduction",
+        ),
         (fixed("not a version"), VerdictState::UnderInvestigation, "match.version-unreadable"),
     ];
     for (statement, state, topic) in table {
@@ -84,11 +88,8 @@ fn states_are_kept_apart() {
 fn a_binary_rebuild_is_compared_by_its_source_version() {
     let mut package = installed("app", "app", "1.0-1+b1");
     package.package.source_version = "1.0-1".into();
-    let verdicts = evaluate(
-        vec![advisory("debian-tracker", "app", "CVE-1", fixed("1.0-1"))],
-        &[package],
-        &Kernel::default(),
-    );
+    let verdicts =
+        evaluate(vec![advisory("debian-tracker", "app", "CVE-1", fixed("1.0-1"))], &[package], &Kernel::default());
     assert_eq!(verdicts[0].state, VerdictState::Fixed);
 }
 
@@ -111,13 +112,27 @@ fn the_distributions_own_word_counts_and_the_conflict_is_told() {
 fn several_intervals_of_one_feed_are_one_opinion() {
     let statements = || {
         vec![
-            advisory("osv-debian", "app", "CVE-1", Statement::Fixed { introduced: Some("1.0".into()), fixed: "1.5".into() }),
-            advisory("osv-debian", "app", "CVE-1", Statement::Fixed { introduced: Some("2.0".into()), fixed: "2.3".into() }),
+            advisory(
+                "osv-debian",
+                "app",
+                "CVE-1",
+                Statement::Fixed { introduced: Some("1.0".into()), fixed: "1.5".into() },
+            ),
+            advisory(
+                "osv-debian",
+                "app",
+                "CVE-1",
+                Statement::Fixed { introduced: Some("2.0".into()), fixed: "2.3".into() },
+            ),
         ]
     };
-    for (version, state) in
-        [("0.9", VerdictState::NotAffected), ("1.2", VerdictState::Affected), ("1.7", VerdictState::Fixed), ("2.1", VerdictState::Affected), ("2.3", VerdictState::Fixed)]
-    {
+    for (version, state) in [
+        ("0.9", VerdictState::NotAffected),
+        ("1.2", VerdictState::Affected),
+        ("1.7", VerdictState::Fixed),
+        ("2.1", VerdictState::Affected),
+        ("2.3", VerdictState::Fixed),
+    ] {
         let verdicts = evaluate(statements(), &[installed("app", "app", version)], &Kernel::default());
         assert_eq!(verdicts[0].state, state, "{version}");
     }
@@ -200,7 +215,10 @@ fn findings_open_close_and_come_back_by_evidence_alone() {
     for state in [FindingState::Open, FindingState::Planned, FindingState::Remediated] {
         assert!(matches!(decide(Some(existing(state)), "1.0-2", false)[..], [FindingAction::Prove { .. }]), "{state}");
     }
-    assert!(matches!(decide(Some(existing(FindingState::Verified)), "1.0-1", false)[..], [FindingAction::Regress { .. }]));
+    assert!(matches!(
+        decide(Some(existing(FindingState::Verified)), "1.0-1", false)[..],
+        [FindingAction::Regress { .. }]
+    ));
     assert_eq!(decide(Some(existing(FindingState::Verified)), "1.0-2", false), []);
 }
 
@@ -238,8 +256,17 @@ fn another_urgency_is_new_evidence() {
 #[test]
 fn not_affected_by_version_is_proof_and_by_statement_is_dismissal() {
     let act = |statement: Statement, version: &str| {
-        let verdicts = evaluate(vec![advisory("debian-tracker", "app", "CVE-1", statement)], &[installed("app", "app", version)], &Kernel::default());
-        decide_findings(&[existing(FindingState::Open)], &ranked(verdicts), &BTreeSet::from(["app".to_owned()]), &BTreeSet::new())
+        let verdicts = evaluate(
+            vec![advisory("debian-tracker", "app", "CVE-1", statement)],
+            &[installed("app", "app", version)],
+            &Kernel::default(),
+        );
+        decide_findings(
+            &[existing(FindingState::Open)],
+            &ranked(verdicts),
+            &BTreeSet::from(["app".to_owned()]),
+            &BTreeSet::new(),
+        )
     };
     let interval = Statement::Fixed { introduced: Some("1.0-1".into()), fixed: "1.0-2".into() };
     assert!(matches!(act(interval, "0.9-1")[..], [FindingAction::Prove { .. }]));
@@ -248,7 +275,11 @@ fn not_affected_by_version_is_proof_and_by_statement_is_dismissal() {
 
 #[test]
 fn groups_with_the_same_key_have_the_same_verdicts_and_others_another_key() {
-    let one = [installed("app", "app", "1.0"), installed("libapp", "app", "1.1"), signed("linux-image-6.1.0-1-amd64", "6.1.1-1")];
+    let one = [
+        installed("app", "app", "1.0"),
+        installed("libapp", "app", "1.1"),
+        signed("linux-image-6.1.0-1-amd64", "6.1.1-1"),
+    ];
     let kernel = kernel("6.1.1-1");
     let keys = |release: &str, packages: &[InstalledPackage], kernel: &Kernel| -> Vec<String> {
         source_groups(HostPicture { release, packages, kernel }).iter().map(SourceGroup::key).collect()
@@ -281,7 +312,10 @@ fn signed_kernel_images_are_matched_as_the_source_that_the_tracker_names() {
     ];
     // `uname -v` told no version: the image of the running release has one.
     let verdict = &evaluate(statement(), &packages, &kernel(""))[0];
-    assert_eq!((verdict.source.as_str(), verdict.source_version.as_str(), verdict.state), ("linux", "6.1.76-1", VerdictState::Affected));
+    assert_eq!(
+        (verdict.source.as_str(), verdict.source_version.as_str(), verdict.state),
+        ("linux", "6.1.76-1", VerdictState::Affected)
+    );
     assert_eq!(verdict.packages, ["linux-image-6.1.0-18-amd64", "linux-image-amd64"]);
     assert_eq!(sources_of(&packages).into_iter().collect::<Vec<_>>(), ["linux"]);
     assert!(sources_of(&packages[2..]).is_empty());
@@ -309,11 +343,14 @@ fn parts_at_different_versions_are_all_looked_at() {
         "CVE-1",
         Statement::Fixed { introduced: Some("1.5".into()), fixed: "1.8".into() },
     )];
-    let packages = [installed("app", "app", "1.6"), installed("app-doc", "app", "1.0"), installed("libapp1", "app", "1.7")];
+    let packages =
+        [installed("app", "app", "1.6"), installed("app-doc", "app", "1.0"), installed("libapp1", "app", "1.7")];
     let verdict = &evaluate(statement, &packages, &Kernel::default())[0];
     assert_eq!((verdict.state, verdict.source_version.as_str()), (VerdictState::Affected, "1.6"));
     assert_eq!(verdict.packages, ["app", "libapp1"]);
-    assert!(verdict.reasons.iter().any(|reason| reason.text == "app-doc of the same source at version 1.0: not-affected"));
+    assert!(
+        verdict.reasons.iter().any(|reason| reason.text == "app-doc of the same source at version 1.0: not-affected")
+    );
 }
 
 #[test]
@@ -367,8 +404,9 @@ mod properties {
 
     fn statements() -> impl Strategy<Value = Vec<Advisory>> {
         let feed = prop_oneof![Just("debian-tracker"), Just("osv-debian"), Just("other")];
-        proptest::collection::vec((feed, statement()), 1..6)
-            .prop_map(|all| all.into_iter().map(|(feed, statement)| advisory(feed, "app", "CVE-1", statement)).collect())
+        proptest::collection::vec((feed, statement()), 1..6).prop_map(|all| {
+            all.into_iter().map(|(feed, statement)| advisory(feed, "app", "CVE-1", statement)).collect()
+        })
     }
 
     proptest! {

@@ -34,7 +34,10 @@ fn severity(verdict: &Verdict, facts: &VulnerabilityFacts) -> (u8, Reason) {
                 score if score > 0.0 => 2,
                 _ => 1,
             };
-            (level, Reason::from_source("priority.cvss", format!("CVSS base score {:.1}", cvss.score), cvss.vector.clone()))
+            (
+                level,
+                Reason::from_source("priority.cvss", format!("CVSS base score {:.1}", cvss.score), cvss.vector.clone()),
+            )
         }
         None => unstated_severity(facts),
     }
@@ -43,7 +46,9 @@ fn severity(verdict: &Verdict, facts: &VulnerabilityFacts) -> (u8, Reason) {
 /// Most flaws of a Debian release have no severity stated. One that is exploited must not end at the
 /// bottom for that: real exploitation is taken as high, likely exploitation as medium.
 fn unstated_severity(facts: &VulnerabilityFacts) -> (u8, Reason) {
-    let assumed = |level, words: &str| (level, Reason::new("priority.severity-assumed", format!("no feed states a severity; {words}")));
+    let assumed = |level, words: &str| {
+        (level, Reason::new("priority.severity-assumed", format!("no feed states a severity; {words}")))
+    };
     match (&facts.kev, facts.epss) {
         (Some(_), _) => assumed(4, "taken as high because it is exploited in the wild"),
         (None, Some(epss)) if epss.score >= 0.5 => assumed(3, "taken as medium because exploitation is likely"),

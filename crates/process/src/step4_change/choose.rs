@@ -93,7 +93,10 @@ pub fn choose(target: &Target<'_>, packages: &[AskedPackage], allow_removals: bo
     }
     if wanted.is_empty() {
         if reasons.is_empty() {
-            reasons.push(Reason::new("change.nothing-asked", format!("nothing of what the change asks for concerns {}", target.name)));
+            reasons.push(Reason::new(
+                "change.nothing-asked",
+                format!("nothing of what the change asks for concerns {}", target.name),
+            ));
         }
         return Choice { host: target.host, job: None, reasons };
     }
@@ -121,7 +124,10 @@ fn close(target: &Target<'_>, need: &Need, wanted: &mut BTreeMap<String, WantedV
     let Need { vulnerability, source, .. } = need;
     let record = need.finding.to_string();
     if need.verdict == VerdictState::RestartNeeded {
-        let text = format!("{vulnerability} in {source}: the fixed version is installed already and only has to run: restart services or reboot {}", target.name);
+        let text = format!(
+            "{vulnerability} in {source}: the fixed version is installed already and only has to run: restart services or reboot {}",
+            target.name
+        );
         return reasons.push(Reason::from_source("change.restart-only", text, record));
     }
     let Some(fixed) = &need.fixed_version else {
@@ -130,7 +136,9 @@ fn close(target: &Target<'_>, need: &Need, wanted: &mut BTreeMap<String, WantedV
     };
     let names = names_to_ask(target, need);
     if names.is_empty() {
-        let text = format!("{vulnerability} in {source}: no installed package would bring a new kernel; install the meta package of its flavour (such as linux-image-amd64)");
+        let text = format!(
+            "{vulnerability} in {source}: no installed package would bring a new kernel; install the meta package of its flavour (such as linux-image-amd64)"
+        );
         return reasons.push(Reason::from_source("change.kernel-without-meta", text, record));
     }
     let text = format!("{vulnerability} is closed by source version {fixed} of {source}: {}", names.join(", "));
@@ -172,14 +180,22 @@ fn flavour(image: &str) -> Option<&str> {
 
 /// Adds a package that the change names. Where it is not installed nothing is to be updated: a
 /// change for a group must not spread a package over hosts that never had it.
-fn take(target: &Target<'_>, package: &AskedPackage, wanted: &mut BTreeMap<String, WantedVersion>, reasons: &mut Vec<Reason>) {
+fn take(
+    target: &Target<'_>,
+    package: &AskedPackage,
+    wanted: &mut BTreeMap<String, WantedVersion>,
+    reasons: &mut Vec<Reason>,
+) {
     let name = &package.name;
     let Some(installed) = target.installed.get(name) else {
         let text = format!("{name} is not installed on {}, so there is nothing to update", target.name);
         return reasons.push(Reason::new("change.not-installed", text));
     };
     if installed.held {
-        let text = format!("{name} is held at {} by the administrator of {}; the dry run will tell", installed.version, target.name);
+        let text = format!(
+            "{name} is held at {} by the administrator of {}; the dry run will tell",
+            installed.version, target.name
+        );
         reasons.push(Reason::new("change.held", text));
     }
     let version = match &package.version {

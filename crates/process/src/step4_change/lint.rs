@@ -11,8 +11,20 @@ use std::collections::BTreeSet;
 const MOST_STEPS: usize = 10_000;
 
 /// Packages that no change may remove: without them the host cannot be repaired.
-const NEVER_REMOVED: [&str; 12] =
-    ["apt", "base-files", "bash", "coreutils", "dpkg", "init", "libc6", "login", "openssh-server", "sudo", "systemd", "util-linux"];
+const NEVER_REMOVED: [&str; 12] = [
+    "apt",
+    "base-files",
+    "bash",
+    "coreutils",
+    "dpkg",
+    "init",
+    "libc6",
+    "login",
+    "openssh-server",
+    "sudo",
+    "systemd",
+    "util-linux",
+];
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,19 +60,31 @@ pub fn lint_host(host: &HostPlan, job: &Job) -> Vec<Lint> {
         lints.push(error("lint.empty", "the manifest changes nothing".to_owned()));
     }
     if manifest.steps.len() > MOST_STEPS {
-        lints.push(error("lint.too-many-steps", format!("the manifest has {} packages, more than {MOST_STEPS}", manifest.steps.len())));
+        lints.push(error(
+            "lint.too-many-steps",
+            format!("the manifest has {} packages, more than {MOST_STEPS}", manifest.steps.len()),
+        ));
         return lints;
     }
     if manifest.ecosystem != job.ecosystem {
-        lints.push(error("lint.ecosystem", format!("the manifest is for {}, the job for {}", manifest.ecosystem, job.ecosystem)));
+        lints.push(error(
+            "lint.ecosystem",
+            format!("the manifest is for {}, the job for {}", manifest.ecosystem, job.ecosystem),
+        ));
     }
     if !is_sha256(&manifest.base_digest) {
-        lints.push(error("lint.base-digest", "the manifest does not say which installed set it was made for".to_owned()));
+        lints.push(error(
+            "lint.base-digest",
+            "the manifest does not say which installed set it was made for".to_owned(),
+        ));
     }
     let mut seen = BTreeSet::new();
     for step in &manifest.steps {
         if !seen.insert((&step.name, &step.architecture)) {
-            lints.push(error("lint.twice", format!("{} ({}) stands in the manifest twice", step.name, step.architecture)));
+            lints.push(error(
+                "lint.twice",
+                format!("{} ({}) stands in the manifest twice", step.name, step.architecture),
+            ));
         }
         lints.extend(lint_step(step, job.allow_removals));
     }
@@ -81,10 +105,16 @@ fn lint_step(step: &PackageStep, allow_removals: bool) -> Vec<Lint> {
     match (&step.from, &step.to) {
         (None, None) => lints.push(error("lint.no-versions", format!("{name} goes from nothing to nothing"))),
         (Some(from), None) if NEVER_REMOVED.contains(&name.as_str()) => {
-            lints.push(error("lint.removes-essential", format!("{name} {from} would be removed: the host could not be repaired without it")));
+            lints.push(error(
+                "lint.removes-essential",
+                format!("{name} {from} would be removed: the host could not be repaired without it"),
+            ));
         }
         (Some(from), None) if !allow_removals => {
-            lints.push(error("lint.removes", format!("{name} {from} would be removed, which the change does not allow")));
+            lints.push(error(
+                "lint.removes",
+                format!("{name} {from} would be removed, which the change does not allow"),
+            ));
         }
         (Some(from), None) => lints.push(warning("lint.removes", format!("{name} {from} is removed"))),
         (Some(from), Some(to)) if from == to => lints.push(warning("lint.same", format!("{name} stays at {to}"))),
@@ -96,7 +126,9 @@ fn lint_step(step: &PackageStep, allow_removals: bool) -> Vec<Lint> {
     if step.to.is_some() {
         match &step.file {
             None => lints.push(error("lint.no-file", format!("{name} has no package file"))),
-            Some(file) if !is_sha256(&file.sha256) => lints.push(error("lint.no-digest", format!("the package file of {name} has no sha-256"))),
+            Some(file) if !is_sha256(&file.sha256) => {
+                lints.push(error("lint.no-digest", format!("the package file of {name} has no sha-256")))
+            }
             Some(file) if file.name.contains('/') || !is_plain(&file.name.replace('%', "")) => {
                 lints.push(error("lint.file-name", format!("the package file of {name} has a name that is none")));
             }
@@ -108,13 +140,18 @@ fn lint_step(step: &PackageStep, allow_removals: bool) -> Vec<Lint> {
 
 /// Wanted packages that the manifest does not bring: the approver should know that less is done.
 fn unanswered(host: &HostPlan, job: &Job) -> Vec<Lint> {
-    let brought: BTreeSet<&str> = host.manifest.steps.iter().filter(|step| step.to.is_some()).map(|step| step.name.as_str()).collect();
-    let missing: Vec<&str> = job.wanted.iter().map(|wanted| wanted.name.as_str()).filter(|name| !brought.contains(name)).collect();
+    let brought: BTreeSet<&str> =
+        host.manifest.steps.iter().filter(|step| step.to.is_some()).map(|step| step.name.as_str()).collect();
+    let missing: Vec<&str> =
+        job.wanted.iter().map(|wanted| wanted.name.as_str()).filter(|name| !brought.contains(name)).collect();
     if missing.is_empty() {
         return Vec::new();
     }
     let shown = missing.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-    vec![warning("lint.not-brought", format!("{} of {} wanted packages are not changed: {shown}", missing.len(), job.wanted.len()))]
+    vec![warning(
+        "lint.not-brought",
+        format!("{} of {} wanted packages are not changed: {shown}", missing.len(), job.wanted.len()),
+    )]
 }
 
 fn is_sha256(text: &str) -> bool {
@@ -123,5 +160,7 @@ fn is_sha256(text: &str) -> bool {
 
 /// Printable, short, without anything a shell, a path or a page could take for more than text.
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 300 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'~' | b':' | b'_'))
+    !text.is_empty()
+        && text.len() <= 300
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'~' | b':' | b'_'))
 }

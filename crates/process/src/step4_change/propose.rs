@@ -122,7 +122,8 @@ fn judge(draft: &Draft, answer: HostAnswer) -> Result<(HostPlan, Vec<Reason>), V
         RehearsalOutcome::Impossible { reasons } => Err(named(&host_name, reasons)),
         RehearsalOutcome::Possible { manifest, notes } => {
             let plan = HostPlan { host, host_name, os, manifest, notes };
-            let (errors, warnings): (Vec<Lint>, Vec<Lint>) = lint_host(&plan, &job).into_iter().partition(|lint| lint.level == LintLevel::Error);
+            let (errors, warnings): (Vec<Lint>, Vec<Lint>) =
+                lint_host(&plan, &job).into_iter().partition(|lint| lint.level == LintLevel::Error);
             let of = |lints: Vec<Lint>| named(&plan.host_name, lints.into_iter().map(|lint| lint.reason).collect());
             if !errors.is_empty() {
                 return Err(of(errors));

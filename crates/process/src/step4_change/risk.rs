@@ -74,13 +74,19 @@ pub fn assess(plan: &Plan) -> Risk {
         found.push((RiskLevel::High, Reason::new("risk.removes", format!("{removed} packages are removed"))));
     }
     if downgraded > 0 {
-        found.push((RiskLevel::High, Reason::new("risk.downgrade", format!("{downgraded} packages go back to an older version"))));
+        found.push((
+            RiskLevel::High,
+            Reason::new("risk.downgrade", format!("{downgraded} packages go back to an older version")),
+        ));
     }
     if added > 0 {
         found.push((RiskLevel::Low, Reason::new("risk.adds", format!("{added} packages are new on their hosts"))));
     }
     if most_steps > 50 {
-        found.push((RiskLevel::Medium, Reason::new("risk.many-packages", format!("up to {most_steps} packages change on one host"))));
+        found.push((
+            RiskLevel::Medium,
+            Reason::new("risk.many-packages", format!("up to {most_steps} packages change on one host")),
+        ));
     }
     found.extend(of_conduct(plan));
     found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
@@ -98,9 +104,16 @@ fn of_conduct(plan: &Plan) -> Vec<(RiskLevel, Reason)> {
     if plan.reboot == RebootPolicy::IfNeeded {
         found.push((RiskLevel::Medium, Reason::new("risk.reboot", "hosts are rebooted when the new state needs it")));
     }
-    let edited = plan.hosts.iter().flat_map(|host| &host.notes).filter(|note| note.topic.ends_with("conffile-edited")).count();
+    let edited =
+        plan.hosts.iter().flat_map(|host| &host.notes).filter(|note| note.topic.ends_with("conffile-edited")).count();
     if edited > 0 {
-        found.push((RiskLevel::Low, Reason::new("risk.conffiles", format!("{edited} configuration files were edited by administrators and stay as they are"))));
+        found.push((
+            RiskLevel::Low,
+            Reason::new(
+                "risk.conffiles",
+                format!("{edited} configuration files were edited by administrators and stay as they are"),
+            ),
+        ));
     }
     found
 }

@@ -30,10 +30,20 @@ fn need(source: &str, packages: &[&str], verdict: VerdictState, fixed: Option<&s
 }
 
 fn installed(list: &[(&str, &str)]) -> BTreeMap<String, InstalledHere> {
-    list.iter().map(|(name, version)| ((*name).to_owned(), InstalledHere { version: (*version).to_owned(), held: *version == "1-held" })).collect()
+    list.iter()
+        .map(|(name, version)| {
+            ((*name).to_owned(), InstalledHere { version: (*version).to_owned(), held: *version == "1-held" })
+        })
+        .collect()
 }
 
-fn chosen(installed: &BTreeMap<String, InstalledHere>, needs: &[Need], packages: &[AskedPackage], state: HostState, read_only: bool) -> (Vec<String>, Vec<String>) {
+fn chosen(
+    installed: &BTreeMap<String, InstalledHere>,
+    needs: &[Need],
+    packages: &[AskedPackage],
+    state: HostState,
+    read_only: bool,
+) -> (Vec<String>, Vec<String>) {
     let target = Target { host: host(1), name: "web-1", state, read_only, installed, needs };
     let choice = choose(&target, packages, false);
     let wanted = choice.job.map_or_else(Vec::new, |job| {
@@ -68,7 +78,10 @@ fn a_kernel_comes_by_its_meta_package() {
     let with_meta = installed(&[("linux-image-amd64", "6.1.76-1"), ("linux-image-6.1.0-18-amd64", "6.1.76-1")]);
     assert_eq!(chosen(&with_meta, &needs, &[], HostState::Managed, false).0, ["linux-image-amd64>=6.1.159-1"]);
     let without = installed(&[("linux-image-6.1.0-18-amd64", "6.1.76-1")]);
-    assert_eq!(chosen(&without, &needs, &[], HostState::Managed, false), (vec![], vec!["change.kernel-without-meta".to_owned()]));
+    assert_eq!(
+        chosen(&without, &needs, &[], HostState::Managed, false),
+        (vec![], vec!["change.kernel-without-meta".to_owned()])
+    );
 }
 
 #[test]
@@ -83,7 +96,17 @@ fn packages_are_updated_only_where_they_are_installed() {
     let here = installed(&[("curl", "1"), ("sudo", "1"), ("vim", "1"), ("zsh", "1-held")]);
     let (wanted, topics) = chosen(&here, &[], &packages, HostState::Silent, false);
     assert_eq!(wanted, ["curl*", "sudo=2", "zsh*"]);
-    assert_eq!(topics, ["change.asked-by-name", "change.not-installed", "change.asked-by-name", "change.already", "change.held", "change.asked-by-name"]);
+    assert_eq!(
+        topics,
+        [
+            "change.asked-by-name",
+            "change.not-installed",
+            "change.asked-by-name",
+            "change.already",
+            "change.held",
+            "change.asked-by-name"
+        ]
+    );
 }
 
 #[test]
@@ -105,7 +128,12 @@ fn step(name: &str, from: Option<&str>, to: Option<&str>) -> PackageStep {
         from: from.map(str::to_owned),
         to: to.map(str::to_owned),
         asked: true,
-        file: to.map(|to| PackageFile { name: format!("{name}_{to}_amd64.deb"), uri: "http://x/".into(), size: 10, sha256: "0".repeat(64) }),
+        file: to.map(|to| PackageFile {
+            name: format!("{name}_{to}_amd64.deb"),
+            uri: "http://x/".into(),
+            size: 10,
+            sha256: "0".repeat(64),
+        }),
     }
 }
 
@@ -114,18 +142,31 @@ fn manifest(steps: Vec<PackageStep>) -> Manifest {
 }
 
 fn job(names: &[&str], allow_removals: bool) -> Job {
-    let wanted = names.iter().map(|name| WantedPackage { name: (*name).to_owned(), version: WantedVersion::Candidate }).collect();
+    let wanted = names
+        .iter()
+        .map(|name| WantedPackage { name: (*name).to_owned(), version: WantedVersion::Candidate })
+        .collect();
     Job { ecosystem: Ecosystem::Debian, wanted, allow_removals }
 }
 
 fn answer(number: u8, answer: Answer) -> HostAnswer {
     let job = if answer == Answer::LeftOut { None } else { Some(job(&["app"], false)) };
     let reasons = vec![Reason::new("change.asked-by-name", "app is asked for by name")];
-    HostAnswer { host: host(number), host_name: format!("web-{number}"), os: OsRelease::default(), job, reasons, answer }
+    HostAnswer {
+        host: host(number),
+        host_name: format!("web-{number}"),
+        os: OsRelease::default(),
+        job,
+        reasons,
+        answer,
+    }
 }
 
 fn possible() -> Answer {
-    Answer::Given(RehearsalOutcome::Possible { manifest: manifest(vec![step("app", Some("1"), Some("2"))]), notes: vec![] })
+    Answer::Given(RehearsalOutcome::Possible {
+        manifest: manifest(vec![step("app", Some("1"), Some("2"))]),
+        notes: vec![],
+    })
 }
 
 fn draft() -> Draft {
@@ -153,7 +194,8 @@ fn waits_for_answers_until_their_time_is_over() {
 
 #[test]
 fn no_host_no_plan() {
-    let impossible = Answer::Given(RehearsalOutcome::Impossible { reasons: vec![Reason::new("apt.held", "app is held")] });
+    let impossible =
+        Answer::Given(RehearsalOutcome::Impossible { reasons: vec![Reason::new("apt.held", "app is held")] });
     let answers = vec![answer(1, impossible), answer(2, Answer::Given(RehearsalOutcome::NothingToDo))];
     let Proposal::Reject(report) = propose(&draft(), answers, at(1)) else { panic!("a plan") };
     let texts: Vec<&str> = report.iter().map(|reason| reason.text.as_str()).collect();
@@ -164,8 +206,17 @@ fn no_host_no_plan() {
 #[test]
 fn the_linter_knows_what_no_package_manager_should_answer() {
     let lint = |steps: Vec<PackageStep>, allow_removals: bool| -> Vec<String> {
-        let plan = HostPlan { host: host(1), host_name: "web-1".into(), os: OsRelease::default(), manifest: manifest(steps), notes: vec![] };
-        lint_host(&plan, &job(&["app"], allow_removals)).into_iter().map(|lint| format!("{:?} {}", lint.level, lint.reason.topic)).collect()
+        let plan = HostPlan {
+            host: host(1),
+            host_name: "web-1".into(),
+            os: OsRelease::default(),
+            manifest: manifest(steps),
+            notes: vec![],
+        };
+        lint_host(&plan, &job(&["app"], allow_removals))
+            .into_iter()
+            .map(|lint| format!("{:?} {}", lint.level, lint.reason.topic))
+            .collect()
     };
     let app = || step("app", Some("1"), Some("2"));
     assert_eq!(lint(vec![app()], false), [] as [&str; 0]);
@@ -177,7 +228,10 @@ fn the_linter_knows_what_no_package_manager_should_answer() {
     assert_eq!(lint(vec![app(), step("x", None, None)], true), ["Error lint.no-versions"]);
     assert_eq!(lint(vec![step("app", Some("2"), Some("1"))], false), ["Warning lint.downgrade"]);
     assert_eq!(lint(vec![step("app", Some("2"), Some("2"))], false), ["Warning lint.same"]);
-    assert_eq!(lint(vec![step("app; rm -rf /", Some("1"), Some("2"))], false), ["Error lint.text", "Warning lint.not-brought"]);
+    assert_eq!(
+        lint(vec![step("app; rm -rf /", Some("1"), Some("2"))], false),
+        ["Error lint.text", "Warning lint.not-brought"]
+    );
     assert_eq!(lint(vec![PackageStep { file: None, ..app() }], false), ["Error lint.no-file"]);
     let mut bad = app();
     bad.file.as_mut().unwrap().sha256 = "xyz".into();
@@ -199,14 +253,24 @@ fn plan_of(hosts: Vec<HostAnswer>) -> Plan {
 
 fn digest(plan: &Plan) -> String {
     // Any function of all bytes will do here; the server uses sha-256.
-    let hash = |bytes: &[u8]| format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)));
+    let hash = |bytes: &[u8]| {
+        format!(
+            "{:016x}",
+            bytes
+                .iter()
+                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+        )
+    };
     plan_digest(plan, &hash).unwrap()
 }
 
 #[test]
 fn the_digest_covers_everything_and_no_order_of_answers() {
     let plan = plan_of(vec![answer(1, possible()), answer(2, possible())]);
-    assert_eq!(digest(&plan), digest(&Plan { report: plan.report.clone(), ..plan_of(vec![answer(2, possible()), answer(1, possible())]) }));
+    assert_eq!(
+        digest(&plan),
+        digest(&Plan { report: plan.report.clone(), ..plan_of(vec![answer(2, possible()), answer(1, possible())]) })
+    );
     let changed: [(&str, &dyn Fn(&mut Plan)); 6] = [
         ("a version", &|plan| plan.hosts[1].manifest.steps[0].to = Some("3".into())),
         ("a digest of a file", &|plan| plan.hosts[0].manifest.steps[0].file.as_mut().unwrap().sha256 = "1".repeat(64)),
@@ -231,9 +295,20 @@ fn the_risk_names_what_is_heavy() {
     };
     let app = || step("app", Some("1"), Some("2"));
     assert_eq!(risk(vec![app()]), (RiskLevel::Low, vec![]));
-    let (level, reasons) = risk(vec![app(), step("linux-image-6.1.0-42-amd64", None, Some("6.1.159-1")), step("libssl3", Some("1"), Some("2"))]);
+    let (level, reasons) = risk(vec![
+        app(),
+        step("linux-image-6.1.0-42-amd64", None, Some("6.1.159-1")),
+        step("libssl3", Some("1"), Some("2")),
+    ]);
     assert_eq!(level, RiskLevel::High);
-    assert_eq!(reasons, ["the kernel is replaced (1 packages)", "a cryptographic library that many services use is replaced (1 packages)", "1 packages are new on their hosts"]);
+    assert_eq!(
+        reasons,
+        [
+            "the kernel is replaced (1 packages)",
+            "a cryptographic library that many services use is replaced (1 packages)",
+            "1 packages are new on their hosts"
+        ]
+    );
 }
 
 #[test]
@@ -255,10 +330,12 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         Just(Answer::Awaited),
         Just(Answer::Given(RehearsalOutcome::NothingToDo)),
         Just(Answer::Given(RehearsalOutcome::Impossible { reasons: vec![] })),
-        ("[a-z;/ ]{0,6}", proptest::option::of("[0-9.~]{0,4}"), proptest::option::of("[0-9.~]{0,4}")).prop_map(|(name, from, to)| {
-            let step = step(&name, from.as_deref(), to.as_deref());
-            Answer::Given(RehearsalOutcome::Possible { manifest: manifest(vec![step]), notes: vec![] })
-        }),
+        ("[a-z;/ ]{0,6}", proptest::option::of("[0-9.~]{0,4}"), proptest::option::of("[0-9.~]{0,4}")).prop_map(
+            |(name, from, to)| {
+                let step = step(&name, from.as_deref(), to.as_deref());
+                Answer::Given(RehearsalOutcome::Possible { manifest: manifest(vec![step]), notes: vec![] })
+            }
+        ),
         Just(possible()),
     ]
 }

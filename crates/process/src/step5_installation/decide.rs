@@ -2,7 +2,9 @@
 
 use super::facts::{DeploymentFacts, RolloutFacts, WaveFacts};
 use super::gate::Tally;
-use fettle_domain::machine::{DeploymentState, Machine as _, PlanEvent, PlanState, RolloutEvent, RolloutState, WaveEvent, WaveState};
+use fettle_domain::machine::{
+    DeploymentState, Machine as _, PlanEvent, PlanState, RolloutEvent, RolloutState, WaveEvent, WaveState,
+};
 use fettle_domain::reason::Reason;
 use fettle_domain::{DeploymentId, Timestamp};
 
@@ -60,12 +62,22 @@ fn scheduled(rollout: &RolloutFacts, now: Timestamp) -> Vec<Action> {
 
 fn running(rollout: &RolloutFacts, now: Timestamp) -> Vec<Action> {
     let Some(wave) = rollout.waves.iter().find(|wave| wave.state != WaveState::Passed) else {
-        return vec![Action::Rollout(RolloutEvent::Complete, vec![Reason::new("rollout.completed", "every wave passed its gate")])];
+        return vec![Action::Rollout(
+            RolloutEvent::Complete,
+            vec![Reason::new("rollout.completed", "every wave passed its gate")],
+        )];
     };
     match wave.state {
-        WaveState::Waiting => vec![wave_goes(wave, WaveEvent::Open, "wave.turn-has-come", "its turn has come".to_owned())],
+        WaveState::Waiting => {
+            vec![wave_goes(wave, WaveEvent::Open, "wave.turn-has-come", "its turn has come".to_owned())]
+        }
         WaveState::Failed => {
-            vec![wave_goes(wave, WaveEvent::Retry, "wave.resumed", "a person resumed the rollout: its hosts are judged again".to_owned())]
+            vec![wave_goes(
+                wave,
+                WaveEvent::Retry,
+                "wave.resumed",
+                "a person resumed the rollout: its hosts are judged again".to_owned(),
+            )]
         }
         WaveState::Open | WaveState::Soaking => judge(rollout, wave, now),
         // Skipped belongs to a rollout that ended.
@@ -84,8 +96,12 @@ fn judge(rollout: &RolloutFacts, wave: &WaveFacts, now: Timestamp) -> Vec<Action
         ];
     }
     match wave.state {
-        WaveState::Open if tally.is_settled() => vec![wave_goes(wave, WaveEvent::Soak, "wave.settled", format!("every host has ended: {told}"))],
-        WaveState::Soaking if tally.is_judged() => vec![wave_goes(wave, WaveEvent::Pass, "gate.met", format!("the gate is met: {told}"))],
+        WaveState::Open if tally.is_settled() => {
+            vec![wave_goes(wave, WaveEvent::Soak, "wave.settled", format!("every host has ended: {told}"))]
+        }
+        WaveState::Soaking if tally.is_judged() => {
+            vec![wave_goes(wave, WaveEvent::Pass, "gate.met", format!("the gate is met: {told}"))]
+        }
         _ => Vec::new(),
     }
 }
@@ -114,7 +130,8 @@ fn end_waves(rollout: &RolloutFacts, why: &str) -> Vec<Action> {
 
 /// Orders that have not begun to change their host.
 fn withdraw_open(rollout: &RolloutFacts) -> impl Iterator<Item = Action> {
-    let open = rollout.deployments.iter().filter(|deployment| is_before_change(deployment) && !deployment.withdrawal_asked);
+    let open =
+        rollout.deployments.iter().filter(|deployment| is_before_change(deployment) && !deployment.withdrawal_asked);
     open.map(|deployment| Action::Withdraw(deployment.id))
 }
 
@@ -131,7 +148,9 @@ fn cancelled(rollout: &RolloutFacts) -> Vec<Action> {
         PlanState::Draft | PlanState::Proposed | PlanState::Approved => Some(PlanEvent::Supersede),
         PlanState::Closed | PlanState::Rejected | PlanState::Superseded => None,
     };
-    actions.extend(event.map(|event| Action::Plan(event, vec![Reason::new("rollout.cancelled", "its rollout was cancelled")])));
+    actions.extend(
+        event.map(|event| Action::Plan(event, vec![Reason::new("rollout.cancelled", "its rollout was cancelled")])),
+    );
     actions
 }
 
@@ -158,14 +177,22 @@ fn rolling_back(rollout: &RolloutFacts, now: Timestamp) -> Vec<Action> {
 /// What a roll-back came to.
 fn rolled_back(rollout: &RolloutFacts) -> Vec<Reason> {
     use DeploymentState as S;
-    let count = |of: &dyn Fn(&DeploymentFacts) -> bool| rollout.deployments.iter().filter(|deployment| of(deployment)).count();
+    let count =
+        |of: &dyn Fn(&DeploymentFacts) -> bool| rollout.deployments.iter().filter(|deployment| of(deployment)).count();
     let undone = count(&|deployment| deployment.state == S::Undone);
     let stuck = count(&|deployment| deployment.state == S::Stuck);
-    let untouched = count(&|deployment| deployment.state.is_final() && !matches!(deployment.state, S::Undone | S::Stuck));
+    let untouched =
+        count(&|deployment| deployment.state.is_final() && !matches!(deployment.state, S::Undone | S::Stuck));
     let open = count(&|deployment| !deployment.state.is_final());
-    let mut reasons = vec![Reason::new("rollout.rolled-back", format!("{undone} hosts are as before, {untouched} were never changed"))];
+    let mut reasons = vec![Reason::new(
+        "rollout.rolled-back",
+        format!("{undone} hosts are as before, {untouched} were never changed"),
+    )];
     if stuck > 0 {
-        reasons.push(Reason::new("rollout.stuck", format!("{stuck} hosts are stuck: their undo failed and a person must look")));
+        reasons.push(Reason::new(
+            "rollout.stuck",
+            format!("{stuck} hosts are stuck: their undo failed and a person must look"),
+        ));
     }
     if open > 0 {
         reasons.push(Reason::new("rollout.not-undone", format!("{open} hosts refused the undo or were silent; a silent one still undoes when it comes back before its order expires")));
@@ -178,8 +205,14 @@ fn expired(rollout: &RolloutFacts, now: Timestamp) -> Vec<Action> {
     if now <= rollout.window_end {
         return Vec::new();
     }
-    let never_seen = |deployment: &&DeploymentFacts| deployment.state == DeploymentState::Offered && !deployment.delivered;
+    let never_seen =
+        |deployment: &&DeploymentFacts| deployment.state == DeploymentState::Offered && !deployment.delivered;
     let text = format!("its window ended at {} before its host asked for work", rollout.window_end);
     let reason = Reason::new("deployment.window-over", text);
-    rollout.deployments.iter().filter(never_seen).map(|deployment| Action::Expire(deployment.id, vec![reason.clone()])).collect()
+    rollout
+        .deployments
+        .iter()
+        .filter(never_seen)
+        .map(|deployment| Action::Expire(deployment.id, vec![reason.clone()]))
+        .collect()
 }

@@ -78,7 +78,8 @@ impl RolloutFacts {
 
     /// Since when a deployment's silence counts.
     pub fn silent_since(&self, deployment: &DeploymentFacts) -> Timestamp {
-        let wave = self.waves.iter().find(|wave| wave.number == deployment.wave).map_or(self.start_at, |wave| wave.opened_at);
+        let wave =
+            self.waves.iter().find(|wave| wave.number == deployment.wave).map_or(self.start_at, |wave| wave.opened_at);
         deployment.heard_at.max(wave).max(self.listening_since)
     }
 

@@ -112,7 +112,8 @@ impl Tally {
             (self.failed, "failed"),
             (self.silent, "silent"),
         ];
-        let parts: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        let parts: Vec<String> =
+            parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
         format!(
             "of {} hosts {}; {} must be proved ({} %)",
             self.total(),

@@ -73,7 +73,8 @@ fn only_an_inventory_passes_the_gate() {
     use DeploymentState::Succeeded;
     let claimed = rollout(RolloutState::Running, WaveState::Open, 100, vec![deployment(1, Succeeded, Proof::Awaited)]);
     assert_eq!(words(&claimed, 101), ["wave 1 soak"]);
-    let soaking = |proof| rollout(RolloutState::Running, WaveState::Soaking, 100, vec![deployment(1, Succeeded, proof)]);
+    let soaking =
+        |proof| rollout(RolloutState::Running, WaveState::Soaking, 100, vec![deployment(1, Succeeded, proof)]);
     assert_eq!(words(&soaking(Proof::Awaited), 101), [] as [&str; 0]);
     assert_eq!(words(&soaking(Proof::Proved), 101), ["wave 1 pass"]);
     assert_eq!(words(&soaking(Proof::Differs), 101), ["wave 1 fail", "rollout halt"]);
@@ -86,16 +87,35 @@ fn only_an_inventory_passes_the_gate() {
 #[test]
 fn halts_itself_as_soon_as_the_gate_cannot_be_met() {
     use DeploymentState as S;
-    let hosts = |failed: DeploymentState| vec![deployment(1, failed, Proof::Awaited), deployment(2, S::Applying, Proof::Awaited), deployment(3, S::Applying, Proof::Awaited)];
+    let hosts = |failed: DeploymentState| {
+        vec![
+            deployment(1, failed, Proof::Awaited),
+            deployment(2, S::Applying, Proof::Awaited),
+            deployment(3, S::Applying, Proof::Awaited),
+        ]
+    };
     for failed in [S::Failed, S::Undoing, S::Undone, S::Stuck, S::NotApplicable] {
-        assert_eq!(words(&rollout(RolloutState::Running, WaveState::Open, 100, hosts(failed)), 101), ["wave 1 fail", "rollout halt"], "{failed}");
-        assert_eq!(words(&rollout(RolloutState::Running, WaveState::Open, 60, hosts(failed)), 101), [] as [&str; 0], "{failed}");
+        assert_eq!(
+            words(&rollout(RolloutState::Running, WaveState::Open, 100, hosts(failed)), 101),
+            ["wave 1 fail", "rollout halt"],
+            "{failed}"
+        );
+        assert_eq!(
+            words(&rollout(RolloutState::Running, WaveState::Open, 60, hosts(failed)), 101),
+            [] as [&str; 0],
+            "{failed}"
+        );
     }
 }
 
 #[test]
 fn silence_counts_from_the_last_word_and_only_while_somebody_listens() {
-    let mut facts = rollout(RolloutState::Running, WaveState::Open, 100, vec![deployment(1, DeploymentState::Applying, Proof::Awaited)]);
+    let mut facts = rollout(
+        RolloutState::Running,
+        WaveState::Open,
+        100,
+        vec![deployment(1, DeploymentState::Applying, Proof::Awaited)],
+    );
     assert_eq!(words(&facts, 159), [] as [&str; 0]);
     assert_eq!(words(&facts, 160), ["wave 1 fail", "rollout halt"]);
     facts.listening_since = at(150);
@@ -109,7 +129,12 @@ fn silence_counts_from_the_last_word_and_only_while_somebody_listens() {
 /// a threshold would wait twice.
 #[test]
 fn a_host_that_was_judged_silent_stays_so_while_the_wave_soaks() {
-    let mut facts = rollout(RolloutState::Running, WaveState::Open, 0, vec![deployment(1, DeploymentState::Queued, Proof::Awaited)]);
+    let mut facts = rollout(
+        RolloutState::Running,
+        WaveState::Open,
+        0,
+        vec![deployment(1, DeploymentState::Queued, Proof::Awaited)],
+    );
     assert_eq!(words(&facts, 160), ["wave 1 soak"]);
     facts.waves[0].state = WaveState::Soaking;
     assert_eq!(words(&facts, 160), ["wave 1 pass"]);
@@ -150,7 +175,12 @@ fn rolling_back_takes_back_what_has_not_begun_and_undoes_the_rest() {
 #[test]
 fn orders_that_nobody_saw_expire_and_no_others() {
     use DeploymentState::Offered;
-    let mut facts = rollout(RolloutState::Halted, WaveState::Failed, 100, vec![deployment(1, Offered, Proof::Awaited), deployment(2, Offered, Proof::Awaited)]);
+    let mut facts = rollout(
+        RolloutState::Halted,
+        WaveState::Failed,
+        100,
+        vec![deployment(1, Offered, Proof::Awaited), deployment(2, Offered, Proof::Awaited)],
+    );
     facts.deployments[1].delivered = true;
     assert_eq!(words(&facts, 10_000), [] as [&str; 0]);
     assert_eq!(next_actions(&facts, at(10_001)).len(), 1);
@@ -163,7 +193,10 @@ fn says_what_is_waited_for() {
         RolloutState::Running,
         WaveState::Open,
         100,
-        vec![deployment(1, DeploymentState::Offered, Proof::Awaited), deployment(2, DeploymentState::Succeeded, Proof::Awaited)],
+        vec![
+            deployment(1, DeploymentState::Offered, Proof::Awaited),
+            deployment(2, DeploymentState::Succeeded, Proof::Awaited),
+        ],
     );
     let told: Vec<String> = waiting_for(&facts, at(101)).into_iter().map(|reason| reason.text).collect();
     assert_eq!(told[0], "wave 1: of 2 hosts 1 await proof by inventory, 1 under way; 2 must be proved (100 %)");
@@ -247,7 +280,10 @@ impl World {
                 }
                 if *event == WaveEvent::Open {
                     assert!(self.facts.deployments.is_empty());
-                    let new = |number| DeploymentFacts { heard_at: at(self.now), ..deployment(number, DeploymentState::Offered, Proof::Awaited) };
+                    let new = |number| DeploymentFacts {
+                        heard_at: at(self.now),
+                        ..deployment(number, DeploymentState::Offered, Proof::Awaited)
+                    };
                     self.facts.deployments = (0..self.hosts).map(new).collect();
                 }
             }
@@ -287,8 +323,13 @@ impl World {
             Happening::Host(host, event) => {
                 let Some(deployment) = self.facts.deployments.get_mut(*host) else { return };
                 // The agent never sends what only the server does, and undoes a success only by order.
-                let by_order = deployment.state != DeploymentState::Succeeded || *event != DeploymentEvent::Undo || deployment.undo_asked;
-                if deployment.delivered && by_order && let Ok(next) = deployment.state.next(*event) {
+                let by_order = deployment.state != DeploymentState::Succeeded
+                    || *event != DeploymentEvent::Undo
+                    || deployment.undo_asked;
+                if deployment.delivered
+                    && by_order
+                    && let Ok(next) = deployment.state.next(*event)
+                {
                     if *event == DeploymentEvent::Undo {
                         deployment.proof = Proof::Awaited;
                     }
@@ -297,7 +338,12 @@ impl World {
             }
             Happening::Deliver(host) => {
                 let open = matches!(self.facts.state, RolloutState::Running | RolloutState::Completed);
-                if let Some(deployment) = self.facts.deployments.get_mut(*host).filter(|deployment| open && deployment.state == DeploymentState::Offered) {
+                if let Some(deployment) = self
+                    .facts
+                    .deployments
+                    .get_mut(*host)
+                    .filter(|deployment| open && deployment.state == DeploymentState::Offered)
+                {
                     deployment.delivered = true;
                 }
             }

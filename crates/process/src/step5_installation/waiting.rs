@@ -35,11 +35,18 @@ pub fn waiting_for(rollout: &RolloutFacts, now: Timestamp) -> Vec<Reason> {
 
 fn open_hosts(rollout: &RolloutFacts, wave: u32, now: Timestamp) -> Vec<Reason> {
     let open = rollout.of_wave(wave).filter_map(|deployment| {
-        let until = rollout.silent_since(deployment).after(std::time::Duration::from_secs(rollout.acceptance.silence_seconds));
+        let until =
+            rollout.silent_since(deployment).after(std::time::Duration::from_secs(rollout.acceptance.silence_seconds));
         let text = match Standing::of(rollout, deployment, now) {
-            Standing::Open if !deployment.delivered => format!("{}: its host has not fetched the order yet; it counts as failed at {until}", deployment.id),
-            Standing::Open | Standing::Failing => format!("{} is {}; without a word it counts as failed at {until}", deployment.id, deployment.state),
-            Standing::Claimed => format!("{} succeeded by its own word; an inventory must prove it until {until}", deployment.id),
+            Standing::Open if !deployment.delivered => {
+                format!("{}: its host has not fetched the order yet; it counts as failed at {until}", deployment.id)
+            }
+            Standing::Open | Standing::Failing => {
+                format!("{} is {}; without a word it counts as failed at {until}", deployment.id, deployment.state)
+            }
+            Standing::Claimed => {
+                format!("{} succeeded by its own word; an inventory must prove it until {until}", deployment.id)
+            }
             Standing::Proved | Standing::Failed | Standing::Silent => return None,
         };
         Some(Reason::from_source("waits.host", text, deployment.id.to_string()))

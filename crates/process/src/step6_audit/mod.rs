@@ -38,38 +38,67 @@ const MOST_DIFFERENCES: usize = 50;
 
 /// Compares a manifest (with `reverted`: its undo) with the host's inventory. `ended_at` is when the
 /// server heard of the end: an inventory confirmed before says nothing.
-pub fn prove(manifest: &Manifest, reverted: bool, ended_at: Timestamp, inventory: Option<InventoryPicture<'_>>) -> ProofVerdict {
+pub fn prove(
+    manifest: &Manifest,
+    reverted: bool,
+    ended_at: Timestamp,
+    inventory: Option<InventoryPicture<'_>>,
+) -> ProofVerdict {
     let Some(inventory) = inventory else {
-        return ProofVerdict::Awaited(vec![Reason::new("proof.no-inventory", "no complete inventory of this host is here")]);
+        return ProofVerdict::Awaited(vec![Reason::new(
+            "proof.no-inventory",
+            "no complete inventory of this host is here",
+        )]);
     };
     if inventory.confirmed_at <= ended_at {
-        let text = format!("the last inventory was confirmed at {}, the deployment ended at {ended_at}: a later one is awaited", inventory.confirmed_at);
+        let text = format!(
+            "the last inventory was confirmed at {}, the deployment ended at {ended_at}: a later one is awaited",
+            inventory.confirmed_at
+        );
         return ProofVerdict::Awaited(vec![Reason::new("proof.inventory-too-old", text)]);
     }
-    let installed: HashMap<(&str, &str), &InstalledPackage> =
-        inventory.packages.iter().map(|installed| ((installed.package.name.as_str(), installed.package.architecture.as_str()), installed)).collect();
+    let installed: HashMap<(&str, &str), &InstalledPackage> = inventory
+        .packages
+        .iter()
+        .map(|installed| ((installed.package.name.as_str(), installed.package.architecture.as_str()), installed))
+        .collect();
     let mut differences = Vec::new();
     for step in &manifest.steps {
         let wanted = if reverted { &step.from } else { &step.to };
         let found = installed.get(&(step.name.as_str(), step.architecture.as_str()));
         let text = match (wanted, found) {
             (None, None) => continue,
-            (Some(wanted), Some(found)) if *wanted == found.package.version && found.state == InstallState::Installed => continue,
+            (Some(wanted), Some(found))
+                if *wanted == found.package.version && found.state == InstallState::Installed =>
+            {
+                continue;
+            }
             (Some(wanted), Some(found)) if *wanted == found.package.version => {
                 format!("{} {wanted} is there, but {}", step.name, state_word(found.state))
             }
-            (Some(wanted), Some(found)) => format!("{} should be {wanted}, the inventory shows {}", step.name, found.package.version),
+            (Some(wanted), Some(found)) => {
+                format!("{} should be {wanted}, the inventory shows {}", step.name, found.package.version)
+            }
             (Some(wanted), None) => format!("{} should be {wanted}, the inventory does not show it", step.name),
-            (None, Some(found)) => format!("{} should be gone, the inventory shows {}", step.name, found.package.version),
+            (None, Some(found)) => {
+                format!("{} should be gone, the inventory shows {}", step.name, found.package.version)
+            }
         };
         differences.push(Reason::new("proof.differs", text));
     }
     if differences.is_empty() {
-        let text = format!("the inventory confirmed at {} shows all {} packages exactly as planned", inventory.confirmed_at, manifest.steps.len());
+        let text = format!(
+            "the inventory confirmed at {} shows all {} packages exactly as planned",
+            inventory.confirmed_at,
+            manifest.steps.len()
+        );
         return ProofVerdict::Proved(vec![Reason::new("proof.inventory", text)]);
     }
     if ended_at.until(inventory.confirmed_at) < STILL_UNDER_WAY {
-        let text = format!("the inventory confirmed at {} does not show it yet; it may have been made before the end: a later one is awaited", inventory.confirmed_at);
+        let text = format!(
+            "the inventory confirmed at {} does not show it yet; it may have been made before the end: a later one is awaited",
+            inventory.confirmed_at
+        );
         return ProofVerdict::Awaited(vec![Reason::new("proof.inventory-too-early", text)]);
     }
     if differences.len() > MOST_DIFFERENCES {
@@ -104,8 +133,12 @@ pub enum FindingsStanding {
 
 impl FindingsStanding {
     /// All, in order.
-    pub const ALL: [FindingsStanding; 4] =
-        [FindingsStanding::Untouched, FindingsStanding::Planned, FindingsStanding::Remediated, FindingsStanding::Released];
+    pub const ALL: [FindingsStanding; 4] = [
+        FindingsStanding::Untouched,
+        FindingsStanding::Planned,
+        FindingsStanding::Remediated,
+        FindingsStanding::Released,
+    ];
 
     /// The stable text.
     pub fn as_str(self) -> &'static str {
@@ -129,7 +162,9 @@ pub fn findings_standing(plan: PlanState, deployment: Option<DeploymentState>) -
     use FindingsStanding as F;
     match deployment {
         Some(D::Succeeded) => F::Remediated,
-        Some(D::Undone | D::Stuck | D::Failed | D::Withdrawn | D::Expired | D::NotApplicable | D::Undoing) => F::Released,
+        Some(D::Undone | D::Stuck | D::Failed | D::Withdrawn | D::Expired | D::NotApplicable | D::Undoing) => {
+            F::Released
+        }
         Some(D::Offered | D::Queued | D::Fetching | D::Ready | D::Applying | D::Rebooting | D::Checking) => F::Planned,
         None => match plan {
             PlanState::Draft => F::Untouched,

@@ -54,7 +54,11 @@ fn only_a_later_inventory_with_exactly_the_manifest_is_proof() {
     assert_eq!(verdict, "differs");
     assert_eq!(
         why,
-        ["app should be 2, the inventory shows 1", "new should be 1, the inventory does not show it", "old should be gone, the inventory shows 1"]
+        [
+            "app should be 2, the inventory shows 1",
+            "new should be 1, the inventory does not show it",
+            "old should be gone, the inventory shows 1"
+        ]
     );
     let half = [installed("app", "2", InstallState::HalfConfigured), installed("new", "1", InstallState::Installed)];
     assert_eq!(judge(&half, false, 2000), ("differs", vec!["app 2 is there, but half configured".to_owned()]));
@@ -69,7 +73,11 @@ fn findings_follow_plan_and_deployment() {
         for deployment in DeploymentState::STATES {
             let with = findings_standing(*plan, Some(*deployment));
             // Settled means decided: closed by it or not, never still planned.
-            assert_eq!(deployment.is_settled() || *deployment == DeploymentState::Undoing, with != F::Planned, "{deployment}");
+            assert_eq!(
+                deployment.is_settled() || *deployment == DeploymentState::Undoing,
+                with != F::Planned,
+                "{deployment}"
+            );
         }
         let open = matches!(plan, PlanState::Proposed | PlanState::Approved | PlanState::Active);
         assert_eq!(open, alone == F::Planned, "{plan}");

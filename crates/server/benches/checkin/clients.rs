@@ -111,6 +111,8 @@ impl Clients {
         // The server closes a connection that rested for 100 seconds, as it would an agent's.
         if answer.is_none() {
             self.reconnects.fetch_add(1, Ordering::Relaxed);
+            // The old one first: there is no descriptor to spare.
+            *seat = None;
             let mut connection = self.connect(host).await;
             answer = Some(exchange(&mut connection, request).await.expect("an answer on a fresh connection"));
             *seat = Some(connection);

@@ -91,6 +91,7 @@ pub struct Sizes {
 /// What waiting agents cost.
 pub struct Waiting {
     before: u64,
+    connected: u64,
     after: u64,
     agents: usize,
 }
@@ -147,7 +148,8 @@ fn raise_limit() -> u64 {
 
 fn conduct(mut options: Options) {
     let limit = raise_limit();
-    let most = usize::try_from(limit.saturating_sub(SPARE)).unwrap_or(usize::MAX);
+    // A connection that is made anew may overlap with its former one at the server.
+    let most = usize::try_from(limit.saturating_sub(SPARE)).unwrap_or(usize::MAX).saturating_sub(options.in_flight);
     let wanted = options.hosts;
     options.hosts = wanted.min(most);
     println!(
@@ -275,13 +277,14 @@ fn waiting(data: &str, url: &str, fleet_file: &Path, agents: usize) -> Waiting {
     let before = server.kernel().resident();
     clients.say("connect");
     clients.hear();
+    let connected = server.kernel().resident();
     clients.say("wait");
     // Fifty seconds until the first answers: by then all wait, and the memory stands still.
     std::thread::sleep(Duration::from_secs(30));
     let after = server.kernel().resident();
     clients.hear();
     drop(clients);
-    Waiting { before, after, agents }
+    Waiting { before, connected, after, agents }
 }
 
 fn total_bytes(store: &Store) -> i64 {

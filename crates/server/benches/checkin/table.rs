@@ -62,11 +62,12 @@ pub fn print(runs: &[Run]) {
         sizes.versions
     );
     if let Some(waiting) = &first.waiting {
+        let each = |bytes: u64| bytes.saturating_sub(waiting.before) as f64 / 1e3 / waiting.agents as f64;
+        println!("{} agents waiting for work: {:.1} MB of server memory", waiting.agents, mega(waiting.after));
         println!(
-            "{} agents waiting: {:.1} MB of server memory, {:.1} KB each",
-            waiting.agents,
-            mega(waiting.after),
-            waiting.after.saturating_sub(waiting.before) as f64 / 1e3 / waiting.agents as f64
+            "  {:.1} KB each, of which the idle connection {:.1} KB",
+            each(waiting.after),
+            each(waiting.connected)
         );
     }
 }

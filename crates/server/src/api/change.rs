@@ -10,10 +10,12 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::{Extension, Json};
-use fettle_domain::access::Permission::{ChangeApprove as MayApprove, ChangeCreate as MayCreate, ChangeRead as MayRead, ChangeRun as MayRun};
+use fettle_domain::access::Permission::{
+    ChangeApprove as MayApprove, ChangeCreate as MayCreate, ChangeRead as MayRead, ChangeRun as MayRun,
+};
 use fettle_wire::api::change::{
-    ChangeAct, ChangeApprove, ChangeCreate, ChangeDetail, ChangeEvent, ChangeEventList, ChangeHostList, ChangeList, DeploymentDetail,
-    DeploymentList, DeploymentLog,
+    ChangeAct, ChangeApprove, ChangeCreate, ChangeDetail, ChangeEvent, ChangeEventList, ChangeHostList, ChangeList,
+    DeploymentDetail, DeploymentList, DeploymentLog,
 };
 use fettle_wire::api::finding::Explanation;
 use serde::Deserialize;
@@ -24,12 +26,18 @@ const PAGE: &[QueryField] = &[AFTER, LIMIT];
 const CHANGES: &[QueryField] = &[
     AFTER,
     LIMIT,
-    QueryField { name: "state", summary: "comma-separated states, of plans (draft, proposed, …) or of rollouts (running, halted, …)" },
+    QueryField {
+        name: "state",
+        summary: "comma-separated states, of plans (draft, proposed, …) or of rollouts (running, halted, …)",
+    },
     QueryField { name: "requester", summary: "only those asked for by this user" },
     QueryField { name: "text", summary: "text in the title" },
 ];
 const DEPLOYMENTS: &[QueryField] = &[AFTER, LIMIT, QueryField { name: "state", summary: "comma-separated states" }];
-const STREAM: &[QueryField] = &[QueryField { name: "after", summary: "number of the last event that was seen; the header `Last-Event-ID` counts before it" }];
+const STREAM: &[QueryField] = &[QueryField {
+    name: "after",
+    summary: "number of the last event that was seen; the header `Last-Event-ID` counts before it",
+}];
 
 /// Lists of names may be long.
 const CREATE_BODY: usize = 4 << 20;
@@ -42,25 +50,37 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .response::<ChangeDetail>()
             .body_limit(CREATE_BODY),
         Endpoint::get("/changes/{id}", MayRead, "Show a change (by id or number)", show).response::<ChangeDetail>(),
-        Endpoint::get("/changes/{id}/hosts", MayRead, "List what exactly happens on each host", hosts).query(PAGE).response::<ChangeHostList>(),
+        Endpoint::get("/changes/{id}/hosts", MayRead, "List what exactly happens on each host", hosts)
+            .query(PAGE)
+            .response::<ChangeHostList>(),
         Endpoint::get("/changes/{id}/deployments", MayRead, "List the deployments of a change", deployments)
             .query(DEPLOYMENTS)
             .response::<DeploymentList>(),
-        Endpoint::get("/changes/{id}/explain", MayRead, "Say why a change is as it is, and what it waits for", explain).response::<Explanation>(),
+        Endpoint::get("/changes/{id}/explain", MayRead, "Say why a change is as it is, and what it waits for", explain)
+            .response::<Explanation>(),
         Endpoint::get("/changes/{id}/history", MayRead, "List the events of a change, oldest first", history)
             .query(PAGE)
             .response::<ChangeEventList>(),
-        Endpoint::get("/changes/{id}/events", MayRead, "Watch a change: its events as they come, replayed from a number on", events)
-            .query(STREAM)
-            .stream::<ChangeEvent>(),
+        Endpoint::get(
+            "/changes/{id}/events",
+            MayRead,
+            "Watch a change: its events as they come, replayed from a number on",
+            events,
+        )
+        .query(STREAM)
+        .stream::<ChangeEvent>(),
         Endpoint::post("/changes/{id}/approve", MayApprove, "Approve exactly the plan with this digest", approve)
             .request::<ChangeApprove>()
             .response::<ChangeDetail>(),
-        Endpoint::post("/changes/{id}/reject", MayApprove, "Refuse a plan", reject).request::<ChangeAct>().response::<ChangeDetail>(),
+        Endpoint::post("/changes/{id}/reject", MayApprove, "Refuse a plan", reject)
+            .request::<ChangeAct>()
+            .response::<ChangeDetail>(),
         Endpoint::post("/changes/{id}/start", MayRun, "Start an approved change, now or when its window begins", start)
             .request::<ChangeAct>()
             .response::<ChangeDetail>(),
-        Endpoint::post("/changes/{id}/pause", MayRun, "Hand out no further orders for a while", pause).request::<ChangeAct>().response::<ChangeDetail>(),
+        Endpoint::post("/changes/{id}/pause", MayRun, "Hand out no further orders for a while", pause)
+            .request::<ChangeAct>()
+            .response::<ChangeDetail>(),
         Endpoint::post("/changes/{id}/resume", MayRun, "Go on with a paused or halted rollout", resume)
             .request::<ChangeAct>()
             .response::<ChangeDetail>(),
@@ -73,10 +93,18 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/hosts/{host}/deployments", MayRead, "List the newest deployments of a host", of_host)
             .query(&[LIMIT])
             .response::<DeploymentList>(),
-        Endpoint::get("/deployments/{id}", MayRead, "Show a deployment with its tasks", deployment).response::<DeploymentDetail>(),
-        Endpoint::get("/deployments/{id}/log", MayRead, "Read the output of a deployment", log).query(PAGE).response::<DeploymentLog>(),
-        Endpoint::get("/deployments/{id}/explain", MayRead, "Say why a deployment is as it is, and what it waits for", explain_deployment)
-            .response::<Explanation>(),
+        Endpoint::get("/deployments/{id}", MayRead, "Show a deployment with its tasks", deployment)
+            .response::<DeploymentDetail>(),
+        Endpoint::get("/deployments/{id}/log", MayRead, "Read the output of a deployment", log)
+            .query(PAGE)
+            .response::<DeploymentLog>(),
+        Endpoint::get(
+            "/deployments/{id}/explain",
+            MayRead,
+            "Say why a deployment is as it is, and what it waits for",
+            explain_deployment,
+        )
+        .response::<Explanation>(),
     ]
 }
 
@@ -105,12 +133,20 @@ struct Behind {
 type Id = PathParam<String>;
 type Who = Extension<Actor>;
 
-async fn list(State(state): State<AppState>, Extension(actor): Who, Params(filter): Params<Filter>) -> Answer<ChangeList> {
+async fn list(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    Params(filter): Params<Filter>,
+) -> Answer<ChangeList> {
     let Filter { after, limit, state: wanted, requester, text } = filter;
     Ok(Json(ops::change::list(&state, &actor, ChangeQuery { state: wanted, requester, text, after, limit }).await?))
 }
 
-async fn create(State(state): State<AppState>, Extension(actor): Who, Body(request): Body<ChangeCreate>) -> Answer<ChangeDetail> {
+async fn create(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    Body(request): Body<ChangeCreate>,
+) -> Answer<ChangeDetail> {
     Ok(Json(ops::change::create(&state, &actor, request).await?))
 }
 
@@ -118,11 +154,21 @@ async fn show(State(state): State<AppState>, Extension(actor): Who, PathParam(id
     Ok(Json(ops::change::show(&state, &actor, &id).await?))
 }
 
-async fn hosts(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Params(page): Params<Page>) -> Answer<ChangeHostList> {
+async fn hosts(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Params(page): Params<Page>,
+) -> Answer<ChangeHostList> {
     Ok(Json(ops::change::hosts(&state, &actor, &id, page.after, page.limit).await?))
 }
 
-async fn deployments(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Params(page): Params<Page>) -> Answer<DeploymentList> {
+async fn deployments(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Params(page): Params<Page>,
+) -> Answer<DeploymentList> {
     Ok(Json(ops::change::deployments(&state, &actor, &id, page.state, page.after, page.limit).await?))
 }
 
@@ -130,7 +176,12 @@ async fn explain(State(state): State<AppState>, Extension(actor): Who, PathParam
     Ok(Json(ops::change::explain(&state, &actor, &id).await?))
 }
 
-async fn history(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Params(page): Params<Behind>) -> Answer<ChangeEventList> {
+async fn history(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Params(page): Params<Behind>,
+) -> Answer<ChangeEventList> {
     Ok(Json(ops::change::events(&state, &actor, &id, page.after, page.limit).await?))
 }
 
@@ -155,46 +206,99 @@ async fn events(
     }))
 }
 
-async fn approve(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Body(request): Body<ChangeApprove>) -> Answer<ChangeDetail> {
+async fn approve(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Body(request): Body<ChangeApprove>,
+) -> Answer<ChangeDetail> {
     Ok(Json(ops::change::approve(&state, &actor, &id, request).await?))
 }
 
-async fn reject(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Body(act): Body<ChangeAct>) -> Answer<ChangeDetail> {
+async fn reject(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Body(act): Body<ChangeAct>,
+) -> Answer<ChangeDetail> {
     Ok(Json(ops::change::reject(&state, &actor, &id, act.reason).await?))
 }
 
-async fn start(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Body(act): Body<ChangeAct>) -> Answer<ChangeDetail> {
+async fn start(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Body(act): Body<ChangeAct>,
+) -> Answer<ChangeDetail> {
     Ok(Json(ops::change::start(&state, &actor, &id, act.reason).await?))
 }
 
-async fn pause(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Body(act): Body<ChangeAct>) -> Answer<ChangeDetail> {
+async fn pause(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Body(act): Body<ChangeAct>,
+) -> Answer<ChangeDetail> {
     Ok(Json(ops::change::pause(&state, &actor, &id, act.reason).await?))
 }
 
-async fn resume(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Body(act): Body<ChangeAct>) -> Answer<ChangeDetail> {
+async fn resume(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Body(act): Body<ChangeAct>,
+) -> Answer<ChangeDetail> {
     Ok(Json(ops::change::resume(&state, &actor, &id, act.reason).await?))
 }
 
-async fn cancel(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Body(act): Body<ChangeAct>) -> Answer<ChangeDetail> {
+async fn cancel(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Body(act): Body<ChangeAct>,
+) -> Answer<ChangeDetail> {
     Ok(Json(ops::change::cancel(&state, &actor, &id, act.reason).await?))
 }
 
-async fn undo(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Body(act): Body<ChangeAct>) -> Answer<ChangeDetail> {
+async fn undo(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Body(act): Body<ChangeAct>,
+) -> Answer<ChangeDetail> {
     Ok(Json(ops::change::undo(&state, &actor, &id, act.reason).await?))
 }
 
-async fn of_host(State(state): State<AppState>, Extension(actor): Who, PathParam(host): Id, Params(page): Params<Page>) -> Answer<DeploymentList> {
+async fn of_host(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(host): Id,
+    Params(page): Params<Page>,
+) -> Answer<DeploymentList> {
     Ok(Json(ops::change::deployments_of_host(&state, &actor, &host, page.limit).await?))
 }
 
-async fn deployment(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id) -> Answer<DeploymentDetail> {
+async fn deployment(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+) -> Answer<DeploymentDetail> {
     Ok(Json(ops::change::show_deployment(&state, &actor, &id).await?))
 }
 
-async fn log(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id, Params(page): Params<Behind>) -> Answer<DeploymentLog> {
+async fn log(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Params(page): Params<Behind>,
+) -> Answer<DeploymentLog> {
     Ok(Json(ops::change::log(&state, &actor, &id, page.after, page.limit).await?))
 }
 
-async fn explain_deployment(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id) -> Answer<Explanation> {
+async fn explain_deployment(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+) -> Answer<Explanation> {
     Ok(Json(ops::change::explain_deployment(&state, &actor, &id).await?))
 }

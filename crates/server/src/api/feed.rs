@@ -11,11 +11,18 @@ use fettle_wire::api::feed::{FeedList, FeedSyncRequest, FeedSyncView};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/feeds", Permission::FeedRead, "List feeds with the age of their data", list).response::<FeedList>(),
-        Endpoint::post("/feeds/sync", Permission::FeedSync, "Load feeds from their publishers, a URL or a directory of the server", sync)
-            .request::<FeedSyncRequest>()
+        Endpoint::get("/feeds", Permission::FeedRead, "List feeds with the age of their data", list)
+            .response::<FeedList>(),
+        Endpoint::post(
+            "/feeds/sync",
+            Permission::FeedSync,
+            "Load feeds from their publishers, a URL or a directory of the server",
+            sync,
+        )
+        .request::<FeedSyncRequest>()
+        .response::<FeedSyncView>(),
+        Endpoint::get("/feeds/sync/{id}", Permission::FeedRead, "Show how far a load is", progress)
             .response::<FeedSyncView>(),
-        Endpoint::get("/feeds/sync/{id}", Permission::FeedRead, "Show how far a load is", progress).response::<FeedSyncView>(),
     ]
 }
 

@@ -15,7 +15,10 @@ const QUERY: &[QueryField] = &[
     QueryField { name: "after", summary: "`next` of the page before" },
     QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" },
     QueryField { name: "state", summary: "comma-separated states, or `all`; absent: those that mean work" },
-    QueryField { name: "verdict", summary: "comma-separated verdicts (affected, restart-needed, ignored, end-of-life, …)" },
+    QueryField {
+        name: "verdict",
+        summary: "comma-separated verdicts (affected, restart-needed, ignored, end-of-life, …)",
+    },
     QueryField { name: "host", summary: "only on this host (id)" },
     QueryField { name: "vulnerability", summary: "only of this vulnerability" },
     QueryField { name: "source", summary: "only in this source package" },
@@ -27,12 +30,22 @@ const QUERY: &[QueryField] = &[
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/findings", Permission::FindingRead, "List findings, most urgent first", list).query(QUERY).response::<FindingList>(),
-        Endpoint::get("/findings/counts", Permission::FindingRead, "Count findings by kind", counts).response::<FindingCounts>(),
-        Endpoint::get("/findings/{id}", Permission::FindingRead, "Show a finding with its reasons and history", show).response::<FindingDetail>(),
-        Endpoint::get("/findings/{id}/explain", Permission::FindingRead, "Say why a finding is as it is", explain).response::<Explanation>(),
-        Endpoint::get("/vulnerabilities/{id}", Permission::FindingRead, "Show a vulnerability and what each feed says of it", vulnerability)
-            .response::<VulnerabilityDetail>(),
+        Endpoint::get("/findings", Permission::FindingRead, "List findings, most urgent first", list)
+            .query(QUERY)
+            .response::<FindingList>(),
+        Endpoint::get("/findings/counts", Permission::FindingRead, "Count findings by kind", counts)
+            .response::<FindingCounts>(),
+        Endpoint::get("/findings/{id}", Permission::FindingRead, "Show a finding with its reasons and history", show)
+            .response::<FindingDetail>(),
+        Endpoint::get("/findings/{id}/explain", Permission::FindingRead, "Say why a finding is as it is", explain)
+            .response::<Explanation>(),
+        Endpoint::get(
+            "/vulnerabilities/{id}",
+            Permission::FindingRead,
+            "Show a vulnerability and what each feed says of it",
+            vulnerability,
+        )
+        .response::<VulnerabilityDetail>(),
     ]
 }
 
@@ -51,7 +64,11 @@ struct Filter {
     text: Option<String>,
 }
 
-async fn list(State(state): State<AppState>, Extension(actor): Extension<Actor>, Params(filter): Params<Filter>) -> Answer<FindingList> {
+async fn list(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    Params(filter): Params<Filter>,
+) -> Answer<FindingList> {
     let query = FindingQuery {
         state: filter.state,
         verdict: filter.verdict,
@@ -72,11 +89,19 @@ async fn counts(State(state): State<AppState>, Extension(actor): Extension<Actor
     Ok(Json(ops::finding::counts(&state, &actor).await?))
 }
 
-async fn show(State(state): State<AppState>, Extension(actor): Extension<Actor>, PathParam(id): PathParam<String>) -> Answer<FindingDetail> {
+async fn show(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(id): PathParam<String>,
+) -> Answer<FindingDetail> {
     Ok(Json(ops::finding::show(&state, &actor, &id).await?))
 }
 
-async fn explain(State(state): State<AppState>, Extension(actor): Extension<Actor>, PathParam(id): PathParam<String>) -> Answer<Explanation> {
+async fn explain(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(id): PathParam<String>,
+) -> Answer<Explanation> {
     Ok(Json(ops::finding::explain(&state, &actor, &id).await?))
 }
 

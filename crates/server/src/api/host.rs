@@ -39,13 +39,21 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/hosts", P::HostRead, "List hosts by name", list).query(QUERY).response::<HostList>(),
         Endpoint::get("/hosts/counts", P::HostRead, "Count hosts by state", counts).response::<HostCounts>(),
         Endpoint::get("/hosts/{host}", P::HostRead, "Show a host, by id or unique name", show).response::<HostDetail>(),
-        Endpoint::get("/hosts/{host}/packages", P::HostRead, "List a host's packages", packages).query(PACKAGES).response::<PackageList>(),
-        Endpoint::get("/hosts/{host}/explain", P::HostRead, "Say why a host is in its state", explain).response::<Explanation>(),
-        Endpoint::post("/hosts/{host}/revoke", P::HostManage, "Revoke a host: its certificate is refused", revoke).request::<HostRevoke>(),
+        Endpoint::get("/hosts/{host}/packages", P::HostRead, "List a host's packages", packages)
+            .query(PACKAGES)
+            .response::<PackageList>(),
+        Endpoint::get("/hosts/{host}/explain", P::HostRead, "Say why a host is in its state", explain)
+            .response::<Explanation>(),
+        Endpoint::post("/hosts/{host}/revoke", P::HostManage, "Revoke a host: its certificate is refused", revoke)
+            .request::<HostRevoke>(),
         Endpoint::get("/groups", P::HostRead, "List groups", groups).response::<GroupList>(),
-        Endpoint::post("/groups", P::HostManage, "Make a group", group_create).request::<GroupCreate>().response::<GroupView>(),
-        Endpoint::post("/groups/{name}/hosts", P::HostManage, "Let hosts join and leave a group", group_members).request::<GroupMembers>(),
-        Endpoint::get("/enrolment-tokens", P::HostEnrol, "List enrolment tokens that still work", tokens).response::<EnrolmentTokenList>(),
+        Endpoint::post("/groups", P::HostManage, "Make a group", group_create)
+            .request::<GroupCreate>()
+            .response::<GroupView>(),
+        Endpoint::post("/groups/{name}/hosts", P::HostManage, "Let hosts join and leave a group", group_members)
+            .request::<GroupMembers>(),
+        Endpoint::get("/enrolment-tokens", P::HostEnrol, "List enrolment tokens that still work", tokens)
+            .response::<EnrolmentTokenList>(),
         Endpoint::post("/enrolment-tokens", P::HostEnrol, "Make an enrolment token", token_create)
             .request::<EnrolmentTokenCreate>()
             .response::<EnrolmentTokenMade>(),
@@ -64,7 +72,11 @@ struct Filter {
     text: Option<String>,
 }
 
-async fn list(State(state): State<AppState>, Extension(actor): Extension<Actor>, Params(filter): Params<Filter>) -> Answer<HostList> {
+async fn list(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    Params(filter): Params<Filter>,
+) -> Answer<HostList> {
     let query = HostQuery {
         state: filter.state,
         group: filter.group,
@@ -81,7 +93,11 @@ async fn counts(State(state): State<AppState>, Extension(actor): Extension<Actor
     Ok(Json(ops::host::counts(&state, &actor).await?))
 }
 
-async fn show(State(state): State<AppState>, Extension(actor): Extension<Actor>, PathParam(host): PathParam<String>) -> Answer<HostDetail> {
+async fn show(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(host): PathParam<String>,
+) -> Answer<HostDetail> {
     Ok(Json(ops::host::show(&state, &actor, &host).await?))
 }
 
@@ -101,7 +117,11 @@ async fn packages(
     Ok(Json(ops::host::packages(&state, &actor, &host, filter.text, filter.after, filter.limit).await?))
 }
 
-async fn explain(State(state): State<AppState>, Extension(actor): Extension<Actor>, PathParam(host): PathParam<String>) -> Answer<Explanation> {
+async fn explain(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(host): PathParam<String>,
+) -> Answer<Explanation> {
     Ok(Json(ops::host::explain(&state, &actor, &host).await?))
 }
 
@@ -119,7 +139,11 @@ async fn groups(State(state): State<AppState>, Extension(actor): Extension<Actor
     Ok(Json(ops::group::list(&state, &actor).await?))
 }
 
-async fn group_create(State(state): State<AppState>, Extension(actor): Extension<Actor>, Body(request): Body<GroupCreate>) -> Answer<GroupView> {
+async fn group_create(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    Body(request): Body<GroupCreate>,
+) -> Answer<GroupView> {
     Ok(Json(ops::group::create(&state, &actor, request.name).await?))
 }
 
@@ -147,7 +171,11 @@ async fn token_create(
     Ok(Json(ops::host::token_create(&state, &actor, request, &address).await?))
 }
 
-async fn token_revoke(State(state): State<AppState>, Extension(actor): Extension<Actor>, PathParam(id): PathParam<String>) -> Result<StatusCode, Refusal> {
+async fn token_revoke(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(id): PathParam<String>,
+) -> Result<StatusCode, Refusal> {
     ops::host::token_revoke(&state, &actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -25,12 +25,12 @@ const CHECK_IN_BODY: usize = 32 << 20;
 /// `POST /agent/v1/enrol` and `POST /agent/v1/check-in`.
 pub fn routes() -> Router<AppState> {
     let room = room::Room::default();
-    Router::new()
-        .route("/agent/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(ENROL_BODY)))
-        .route(
-            "/agent/v1/check-in",
-            post(check_in::check_in).layer(DefaultBodyLimit::max(CHECK_IN_BODY)).layer(from_fn_with_state(room, room::take)),
-        )
+    Router::new().route("/agent/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(ENROL_BODY))).route(
+        "/agent/v1/check-in",
+        post(check_in::check_in)
+            .layer(DefaultBodyLimit::max(CHECK_IN_BODY))
+            .layer(from_fn_with_state(room, room::take)),
+    )
 }
 
 /// Writes signs of life and sweeps what nobody has any more, until the server ends. Called once.

@@ -34,6 +34,11 @@ pub fn routes() -> Router<AppState> {
 
 /// What a revoked (or unknown) host is told.
 fn revoked(host: HostId) -> Refusal {
-    Refusal::new(StatusCode::FORBIDDEN, problem::HOST_REVOKED, "This host was revoked", format!("{host} was revoked or is not known here"))
-        .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        problem::HOST_REVOKED,
+        "This host was revoked",
+        format!("{host} was revoked or is not known here"),
+    )
+    .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
 }

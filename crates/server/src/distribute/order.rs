@@ -21,9 +21,15 @@ pub(super) fn word(action: OfferAction) -> &'static str {
 }
 
 /// Puts an order together from what the store has.
-pub(super) fn load(connection: &mut Connection, deployment: &DeploymentRecord, action: OfferAction, order: OrderRecord) -> Result<Order> {
+pub(super) fn load(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    action: OfferAction,
+    order: OrderRecord,
+) -> Result<Order> {
     let record = plan::plan_get(connection, deployment.plan)?;
-    let head = record.head.ok_or_else(|| StoreError::Corrupt { what: format!("{} has no content", deployment.plan) })?;
+    let head =
+        record.head.ok_or_else(|| StoreError::Corrupt { what: format!("{} has no content", deployment.plan) })?;
     let host = plan::plan_host_get(connection, deployment.plan, deployment.host)?;
     let approvals = plan::approvals(connection, deployment.plan)?;
     Ok(Order(Offer {
@@ -48,7 +54,8 @@ pub(super) fn load(connection: &mut Connection, deployment: &DeploymentRecord, a
 
 /// Signs it.
 pub(super) fn sign(state: &AppState, order: &Order) -> Result<Envelope> {
-    let payload = serde_json::to_vec(&order.0).map_err(|error| StoreError::Refused { cause: format!("cannot write an order: {error}") })?;
+    let payload = serde_json::to_vec(&order.0)
+        .map_err(|error| StoreError::Refused { cause: format!("cannot write an order: {error}") })?;
     let signed = fettle_content::sign(&state.identity.offer_key, OFFER_TYPE, &payload);
     Ok(Envelope {
         payload_type: OFFER_TYPE.to_owned(),

@@ -98,11 +98,16 @@ fn due_of(connection: &mut Connection, deployment: &DeploymentRecord) -> Result<
         S::Offered if deployment.withdraw_at.is_none() => {
             // Once handed out it is handed out again, so that orders reach the host in the order of their numbers.
             let goes_on = deployment.delivered_at.is_some()
-                || matches!(rollout::rollout_get(connection, deployment.rollout)?.state, RolloutState::Running | RolloutState::Completed);
+                || matches!(
+                    rollout::rollout_get(connection, deployment.rollout)?.state,
+                    RolloutState::Running | RolloutState::Completed
+                );
             if goes_on { Due::Order(OfferAction::Deploy) } else { Due::Nothing }
         }
         S::Offered | S::Queued | S::Fetching | S::Ready if deployment.withdraw_at.is_some() => Due::AskBack,
-        S::Applying | S::Rebooting | S::Checking | S::Succeeded if deployment.undo_at.is_some() && deployment.undo_refused.is_none() => {
+        S::Applying | S::Rebooting | S::Checking | S::Succeeded
+            if deployment.undo_at.is_some() && deployment.undo_refused.is_none() =>
+        {
             Due::Order(OfferAction::Undo)
         }
         _ => Due::Nothing,
@@ -110,7 +115,12 @@ fn due_of(connection: &mut Connection, deployment: &DeploymentRecord) -> Result<
 }
 
 /// The order, if it was signed and is still good.
-fn good_order(connection: &mut Connection, deployment: &DeploymentRecord, action: OfferAction, now: Timestamp) -> Result<Option<OrderRecord>> {
+fn good_order(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    action: OfferAction,
+    now: Timestamp,
+) -> Result<Option<OrderRecord>> {
     let order = deployment::order_get(connection, deployment.id, order::word(action))?;
     // An order to deploy keeps its window, whatever comes; only an undo is ordered again.
     Ok(order.filter(|order| action == OfferAction::Deploy || now <= order.window_end))

@@ -29,7 +29,13 @@ pub(super) async fn report(
     let host = peer.require()?;
     if report.entries.len() > ENTRIES {
         let detail = format!("{} entries; at most {ENTRIES} are taken at once", report.entries.len());
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, kind::INVALID, "The report is beyond all measure", detail).about("entries"));
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            kind::INVALID,
+            "The report is beyond all measure",
+            detail,
+        )
+        .about("entries"));
     }
     let mut entries = report.entries;
     entries.sort_by_key(|entry| entry.sequence);
@@ -54,7 +60,12 @@ async fn store(state: &AppState, host: HostId, entries: Vec<ReportEntry>) -> Res
 }
 
 /// `None`: the host is revoked or unknown.
-fn take_all(connection: &mut Connection, host: HostId, entries: &[ReportEntry], now: fettle_domain::Timestamp) -> Result<Stored> {
+fn take_all(
+    connection: &mut Connection,
+    host: HostId,
+    entries: &[ReportEntry],
+    now: fettle_domain::Timestamp,
+) -> Result<Stored> {
     let standing = work::work_standing(connection, host)?;
     let Some(standing) = standing.filter(|standing| standing.state != HostState::Retired) else { return Ok(None) };
     let before = agent_report::agent_report_acknowledged(connection, host)?;

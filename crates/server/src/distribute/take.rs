@@ -37,10 +37,21 @@ pub(super) struct Taken {
 }
 
 /// Takes one entry.
-pub(super) fn entry(connection: &mut Connection, host: HostId, host_name: &str, entry: &ReportEntry, now: Timestamp, taken: &mut Taken) -> Result<()> {
+pub(super) fn entry(
+    connection: &mut Connection,
+    host: HostId,
+    host_name: &str,
+    entry: &ReportEntry,
+    now: Timestamp,
+    taken: &mut Taken,
+) -> Result<()> {
     match &entry.body {
-        ReportBody::Rehearsal { rehearsal, outcome } => return answer(connection, host, *rehearsal, outcome, now, taken),
-        ReportBody::Refused { deployment: None, reasons } => return refused_unread(connection, host, host_name, reasons, now, taken),
+        ReportBody::Rehearsal { rehearsal, outcome } => {
+            return answer(connection, host, *rehearsal, outcome, now, taken);
+        }
+        ReportBody::Refused { deployment: None, reasons } => {
+            return refused_unread(connection, host, host_name, reasons, now, taken);
+        }
         _ => {}
     }
     let Some(deployment) = deployment_of(connection, host, &entry.body)? else { return Ok(()) };
@@ -49,13 +60,23 @@ pub(super) fn entry(connection: &mut Connection, host: HostId, host_name: &str, 
     deployment::deployment_heard(connection, deployment.id, now)?;
     let actor = format!("host {host_name}");
     match &entry.body {
-        ReportBody::Deployment { event, reasons, .. } => went_on(connection, &deployment, *event, &bounded(reasons), &actor, now),
+        ReportBody::Deployment { event, reasons, .. } => {
+            went_on(connection, &deployment, *event, &bounded(reasons), &actor, now)
+        }
         ReportBody::Task { number, name, state, reasons, .. } => {
-            let task = TaskRecord { number: *number, name: cut(name, NAME_BYTES), state: *state, reasons: bounded(reasons), at: entry.at };
+            let task = TaskRecord {
+                number: *number,
+                name: cut(name, NAME_BYTES),
+                state: *state,
+                reasons: bounded(reasons),
+                at: entry.at,
+            };
             task_went_on(connection, &deployment, &task, &actor, now)
         }
         ReportBody::Output { lines, .. } => output(connection, &deployment, lines, now),
-        ReportBody::Refused { reasons, .. } => refused(connection, host, &deployment, &bounded(reasons), &actor, now, taken),
+        ReportBody::Refused { reasons, .. } => {
+            refused(connection, host, &deployment, &bounded(reasons), &actor, now, taken)
+        }
         ReportBody::Rehearsal { .. } => Ok(()),
     }
 }
@@ -79,7 +100,14 @@ fn deployment_of(connection: &mut Connection, host: HostId, body: &ReportBody) -
     }
 }
 
-fn answer(connection: &mut Connection, host: HostId, id: RehearsalId, outcome: &RehearsalOutcome, now: Timestamp, taken: &mut Taken) -> Result<()> {
+fn answer(
+    connection: &mut Connection,
+    host: HostId,
+    id: RehearsalId,
+    outcome: &RehearsalOutcome,
+    now: Timestamp,
+    taken: &mut Taken,
+) -> Result<()> {
     let asked = match rehearsal::rehearsal_get(connection, id) {
         Ok(asked) if asked.host == host => asked,
         Ok(_) | Err(StoreError::NotFound { .. }) => {
@@ -90,7 +118,10 @@ fn answer(connection: &mut Connection, host: HostId, id: RehearsalId, outcome: &
     };
     let waited_for = rehearsal::rehearsal_answer(connection, id, host, outcome, now)?;
     let (word, reasons) = match outcome {
-        RehearsalOutcome::Possible { manifest, .. } => ("possible", vec![Reason::new("rehearsal.possible", format!("{} packages would change", manifest.steps.len()))]),
+        RehearsalOutcome::Possible { manifest, .. } => (
+            "possible",
+            vec![Reason::new("rehearsal.possible", format!("{} packages would change", manifest.steps.len()))],
+        ),
         RehearsalOutcome::NothingToDo => ("nothing-to-do", Vec::new()),
         RehearsalOutcome::Impossible { reasons } => ("impossible", bounded(reasons)),
     };
@@ -110,7 +141,14 @@ fn answer(connection: &mut Connection, host: HostId, id: RehearsalId, outcome: &
     Ok(())
 }
 
-fn went_on(connection: &mut Connection, deployment: &DeploymentRecord, event: DeploymentEvent, reasons: &[Reason], actor: &str, now: Timestamp) -> Result<()> {
+fn went_on(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    event: DeploymentEvent,
+    reasons: &[Reason],
+    actor: &str,
+    now: Timestamp,
+) -> Result<()> {
     match deployment::deployment_transition(connection, deployment, event, actor, reasons, now) {
         Ok(_) => Ok(()),
         Err(StoreError::Illegal(illegal)) => {
@@ -123,9 +161,16 @@ fn went_on(connection: &mut Connection, deployment: &DeploymentRecord, event: De
     }
 }
 
-fn task_went_on(connection: &mut Connection, deployment: &DeploymentRecord, task: &TaskRecord, actor: &str, now: Timestamp) -> Result<()> {
+fn task_went_on(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    task: &TaskRecord,
+    actor: &str,
+    now: Timestamp,
+) -> Result<()> {
     if task.number == 0 || task.number > TASKS {
-        let told = [Reason::new("report.too-many-tasks", format!("task {} of at most {TASKS}: {}", task.number, task.state))];
+        let told =
+            [Reason::new("report.too-many-tasks", format!("task {} of at most {TASKS}: {}", task.number, task.state))];
         return deployment::deployment_anomaly(connection, deployment, TaskState::NAME, actor, &told, now);
     }
     deployment::task_set(connection, deployment, task, actor, now)
@@ -141,7 +186,10 @@ fn output(connection: &mut Connection, deployment: &DeploymentRecord, lines: &[S
         let line = clean(line);
         bytes += line.len() as u64 + 1;
         if bytes >= OUTPUT_BYTES {
-            kept.push(format!("(more output than {} MB is not kept here; the host's journal of this deployment has it)", OUTPUT_BYTES >> 20));
+            kept.push(format!(
+                "(more output than {} MB is not kept here; the host's journal of this deployment has it)",
+                OUTPUT_BYTES >> 20
+            ));
             // Counted as full, so that this is said once.
             let rest = OUTPUT_BYTES.saturating_sub(deployment.output_bytes);
             return deployment::output_add(connection, deployment, &kept, rest, now);
@@ -184,7 +232,14 @@ fn refused(
 }
 
 /// The host could not even read for which deployment an order was: told with all that it may be.
-fn refused_unread(connection: &mut Connection, host: HostId, host_name: &str, reasons: &[Reason], now: Timestamp, taken: &mut Taken) -> Result<()> {
+fn refused_unread(
+    connection: &mut Connection,
+    host: HostId,
+    host_name: &str,
+    reasons: &[Reason],
+    now: Timestamp,
+    taken: &mut Taken,
+) -> Result<()> {
     let reasons = bounded(reasons);
     tracing::warn!(host.id = %host, host.name = host_name, reasons = ?reasons, "a host refuses an order that it does not believe or cannot read");
     let actor = format!("host {host_name}");
@@ -199,7 +254,11 @@ fn bounded(reasons: &[Reason]) -> Vec<Reason> {
     reasons
         .iter()
         .take(REASONS)
-        .map(|reason| Reason { topic: cut(&reason.topic, NAME_BYTES), text: cut(&reason.text, REASON_BYTES), source: cut(&reason.source, REASON_BYTES) })
+        .map(|reason| Reason {
+            topic: cut(&reason.topic, NAME_BYTES),
+            text: cut(&reason.text, REASON_BYTES),
+            source: cut(&reason.source, REASON_BYTES),
+        })
         .collect()
 }
 

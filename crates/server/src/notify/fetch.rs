@@ -37,7 +37,10 @@ pub fn client() -> Result<reqwest::Client, String> {
         .redirect(reqwest::redirect::Policy::limited(5))
         .build()
         .map_err(|error| {
-            format!("cannot set up the HTTP client: {} (are certificate authorities installed? on Debian: ca-certificates)", chain(&error))
+            format!(
+                "cannot set up the HTTP client: {} (are certificate authorities installed? on Debian: ca-certificates)",
+                chain(&error)
+            )
         })
 }
 
@@ -56,7 +59,8 @@ pub async fn fetch(
     if !last_modified.is_empty() {
         request = request.header(IF_MODIFIED_SINCE, last_modified);
     }
-    let mut answer = request.send().await.map_err(|error| format!("cannot fetch {url}: {}", chain(&error.without_url())))?;
+    let mut answer =
+        request.send().await.map_err(|error| format!("cannot fetch {url}: {}", chain(&error.without_url())))?;
     if answer.status() == reqwest::StatusCode::NOT_MODIFIED {
         return Ok(Fetched::Unchanged);
     }
@@ -67,10 +71,16 @@ pub async fn fetch(
     let (etag, last_modified) = (header(ETAG), header(LAST_MODIFIED));
     let total = answer.content_length();
     if total.is_some_and(|total| total > BODY) {
-        return Err(format!("{url} has {} MB, more than the {} MB that are read", total.unwrap_or(0) >> 20, BODY >> 20));
+        return Err(format!(
+            "{url} has {} MB, more than the {} MB that are read",
+            total.unwrap_or(0) >> 20,
+            BODY >> 20
+        ));
     }
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| format!("{url} broke off: {}", chain(&error.without_url())))? {
+    while let Some(chunk) =
+        answer.chunk().await.map_err(|error| format!("{url} broke off: {}", chain(&error.without_url())))?
+    {
         bytes.extend_from_slice(&chunk);
         if bytes.len() as u64 > BODY {
             return Err(format!("{url} sends more than the {} MB that are read", BODY >> 20));

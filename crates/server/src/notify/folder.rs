@@ -15,10 +15,12 @@ pub fn files(root: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     let mut folders = vec![(root.to_path_buf(), 0)];
     while let Some((folder, depth)) = folders.pop() {
-        let entries = fs::read_dir(&folder).map_err(|error| format!("cannot read the directory {}: {error}", folder.display()))?;
+        let entries = fs::read_dir(&folder)
+            .map_err(|error| format!("cannot read the directory {}: {error}", folder.display()))?;
         for entry in entries {
             let entry = entry.map_err(|error| format!("cannot read the directory {}: {error}", folder.display()))?;
-            let kind = entry.file_type().map_err(|error| format!("cannot look at {}: {error}", entry.path().display()))?;
+            let kind =
+                entry.file_type().map_err(|error| format!("cannot look at {}: {error}", entry.path().display()))?;
             if kind.is_dir() && depth < DEPTH {
                 folders.push((entry.path(), depth + 1));
             } else if kind.is_file() {
@@ -37,7 +39,12 @@ pub fn files(root: &Path) -> Result<Vec<PathBuf>, String> {
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let length = fs::metadata(path).map_err(|error| format!("cannot look at {}: {error}", path.display()))?.len();
     if length > FILE {
-        return Err(format!("{} has {} MB, more than the {} MB that are read", path.display(), length >> 20, FILE >> 20));
+        return Err(format!(
+            "{} has {} MB, more than the {} MB that are read",
+            path.display(),
+            length >> 20,
+            FILE >> 20
+        ));
     }
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

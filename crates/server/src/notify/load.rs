@@ -6,10 +6,11 @@ use super::{folder, unpack};
 use crate::{AppState, clock};
 use fettle_content::sha256_hex;
 use fettle_domain::advisory::FeedName;
-use fettle_plugin::{Document, Feed, FeedContent};
+use fettle_plugin::{Document, Feed, FeedContent, Problem};
 use fettle_store::patches::feed::{self, FeedRecord};
 use fettle_store::patches::feed_request::{self, FeedProgress, FeedRequest};
 use fettle_store::patches::{advisory, vulnerability};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,14 +43,21 @@ pub async fn serve(state: &AppState, client: &Result<reqwest::Client, String>, r
             from_url(state, client, name, &request.source, &board).await;
         }
     } else {
-        from_directory(state, &request.source, &names, &board).await;
+        let asked = !request.names.is_empty();
+        from_directory(state, &request.source, &names, asked, &board).await;
     }
     ticking.abort();
     board.finish().await;
     state.nudges.gathering.notify_one();
 }
 
-async fn from_url(state: &AppState, client: &Result<reqwest::Client, String>, name: &FeedName, base: &str, board: &Board) {
+async fn from_url(
+    state: &AppState,
+    client: &Result<reqwest::Client, String>,
+    name: &FeedName,
+    base: &str,
+    board: &Board,
+) {
     let Some(index) = state.feeds.iter().position(|feed| feed.name() == *name) else { return };
     let Some(publisher) = state.feeds.get(index) else { return };
     let url = address(publisher.as_ref(), base);
@@ -119,49 +127,70 @@ fn read_document(feed: &dyn Feed, name: &str, bytes: &[u8], into: &mut FeedConte
     Ok(())
 }
 
-/// Reads a directory; every document goes to the feed that recognises it.
-async fn from_directory(state: &AppState, directory: &str, names: &[FeedName], board: &Board) {
+/// Reads a directory; every document goes to the feed that recognises it. A feed without one is a failure
+/// where it was `asked` for by name.
+async fn from_directory(state: &AppState, directory: &str, names: &[FeedName], asked: bool, board: &Board) {
     let feeds = state.feeds.clone();
     let wanted: Vec<FeedName> = names.to_vec();
     let root = directory.to_owned();
     let progress = board.clone();
-    let sorted = tokio::task::spawn_blocking(move || sort_documents(&feeds, &wanted, Path::new(&root), &progress)).await;
+    let sorted =
+        tokio::task::spawn_blocking(move || sort_documents(&feeds, &wanted, Path::new(&root), &progress)).await;
     let sorted = sorted.unwrap_or_else(|error| Err(format!("reading {directory} ended abruptly: {error}")));
-    match sorted {
-        Ok(harvests) => {
-            for (name, harvest) in names.iter().zip(harvests) {
-                match harvest {
-                    Some(read) => {
-                        let read = read.map(|content| Harvest { content, etag: String::new(), last_modified: String::new() });
-                        settle(state, name, directory, read, board).await;
-                    }
-                    None => board.set(name, |progress| {
-                        progress.phase = "absent".into();
-                        progress.error = format!("{directory} holds no document of this feed");
-                    }),
-                }
-            }
-        }
+    let (harvests, left_out) = match sorted {
+        Ok(sorted) => sorted,
         Err(error) => {
             for name in names {
                 settle(state, name, directory, Err(error.clone()), board).await;
             }
+            return;
         }
+    };
+    let nothing_at_all = harvests.iter().all(Option::is_none);
+    for (name, harvest) in names.iter().zip(harvests) {
+        let read = match harvest {
+            Some(read) => read.map(|mut content| {
+                // Whose they are cannot be told: who loads a feed beside them has to know of them.
+                content.problems.extend(left_out.iter().cloned());
+                Harvest { content, etag: String::new(), last_modified: String::new() }
+            }),
+            None => {
+                let error = absent(directory, &left_out);
+                if !(nothing_at_all || asked || !left_out.is_empty()) {
+                    board.set(name, |progress| (progress.phase, progress.error) = ("absent".into(), error));
+                    continue;
+                }
+                Err(error)
+            }
+        };
+        settle(state, name, directory, read, board).await;
     }
 }
 
-type Sorted = Vec<Option<Result<FeedContent, String>>>;
+/// What is said of a feed without a document in the directory.
+fn absent(directory: &str, left_out: &[Problem]) -> String {
+    let mut text = format!("{directory} holds no document of this feed; the last good data stays in use");
+    if let Some(first) = left_out.first() {
+        text.push_str(&format!(" ({} files could not be read: {})", left_out.len(), first.message));
+    }
+    text
+}
+
+/// What was read for each feed, and the files that could not be read and may be anybody's.
+type Sorted = (Vec<Option<Result<FeedContent, String>>>, Vec<Problem>);
 
 fn sort_documents(feeds: &[Box<dyn Feed>], names: &[FeedName], root: &Path, board: &Board) -> Result<Sorted, String> {
-    let mut harvests: Sorted = names.iter().map(|_| None).collect();
+    let mut harvests: Vec<Option<Result<FeedContent, String>>> = names.iter().map(|_| None).collect();
+    let mut left_out = Vec::new();
     for path in folder::files(root)? {
         let shown = path.display().to_string();
         let bytes = folder::read(&path)?;
+        let mut owners = BTreeSet::new();
         let outcome = unpack::each_document(&shown, &bytes, &mut |name, plain| {
             let document = Document { name, bytes: plain };
-            let owner = names.iter().position(|wanted| {
-                feeds.iter().any(|feed| feed.name() == *wanted && feed.recognises(document))
-            });
+            let owner = names
+                .iter()
+                .position(|wanted| feeds.iter().any(|feed| feed.name() == *wanted && feed.recognises(document)));
             let Some((position, feed)) = owner.and_then(|position| {
                 let wanted = names.get(position)?;
                 Some((position, feeds.iter().find(|feed| feed.name() == *wanted)?))
@@ -169,6 +198,7 @@ fn sort_documents(feeds: &[Box<dyn Feed>], names: &[FeedName], root: &Path, boar
                 return Ok(());
             };
             let Some(slot) = harvests.get_mut(position) else { return Ok(()) };
+            owners.insert(position);
             board.set(&feed.name(), |progress| {
                 progress.phase = "reading".into();
                 progress.bytes += plain.len() as u64;
@@ -180,12 +210,20 @@ fn sort_documents(feeds: &[Box<dyn Feed>], names: &[FeedName], root: &Path, boar
             }
             Ok(())
         });
-        // A file that cannot be unpacked is nobody's document; the others stand.
-        if let Err(error) = outcome {
-            tracing::warn!(feed.file = %shown, feed.error = %error, "a file of the feed directory was left out");
+        let Err(error) = outcome else { continue };
+        tracing::warn!(feed.file = %shown, feed.error = %error, "a file of the feed directory was left out");
+        for owner in &owners {
+            // Half of an archive is not the feed: what its other half says would be forgotten.
+            if let Some(slot) = harvests.get_mut(*owner) {
+                *slot = Some(Err(error.clone()));
+            }
+        }
+        // Nobody's document, as far as can be told; the others stand.
+        if owners.is_empty() {
+            left_out.push(Problem { place: shown, message: error });
         }
     }
-    Ok(harvests)
+    Ok((harvests, left_out))
 }
 
 /// Stores what was read, or notes why nothing was.
@@ -238,11 +276,19 @@ async fn store(state: &AppState, name: &FeedName, source: &str, harvest: Harvest
     let catalogue = name.0 == "cisa-kev";
     if catalogue {
         let listed: Vec<_> = content.facts.iter().map(|(id, _)| id.clone()).collect();
-        changed += state.store.write(move |connection| vulnerability::vulnerability_clear_kev(connection, &listed)).await.map_err(words)?;
+        changed += state
+            .store
+            .write(move |connection| vulnerability::vulnerability_clear_kev(connection, &listed))
+            .await
+            .map_err(words)?;
     }
     for chunk in content.facts.chunks(FACTS) {
         let chunk = chunk.to_vec();
-        changed += state.store.write(move |connection| vulnerability::vulnerability_merge(connection, &chunk)).await.map_err(words)?;
+        changed += state
+            .store
+            .write(move |connection| vulnerability::vulnerability_merge(connection, &chunk))
+            .await
+            .map_err(words)?;
     }
     let advisories = content.advisories;
     let sets = tokio::task::spawn_blocking(move || advisory::advisory_sets(advisories, sha256_hex))

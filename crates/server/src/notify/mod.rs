@@ -58,7 +58,10 @@ async fn periodic(state: &AppState) {
             let due: Vec<String> = names
                 .into_iter()
                 .filter(|name| {
-                    feeds.iter().find(|feed| feed.name.0 == *name).is_none_or(|feed| feed.checked_at.until(now) >= limit)
+                    feeds
+                        .iter()
+                        .find(|feed| feed.name.0 == *name)
+                        .is_none_or(|feed| feed.checked_at.until(now) >= limit)
                 })
                 .collect();
             if due.is_empty() {

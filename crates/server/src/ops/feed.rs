@@ -7,9 +7,7 @@ use fettle_domain::access::Permission;
 use fettle_store::patches::feed::{self, FeedRecord};
 use fettle_store::patches::feed_request::{self, FeedRequest};
 use fettle_store::systems::audit;
-use fettle_wire::api::feed::{
-    FeedList, FeedProblemView, FeedProgressView, FeedSyncRequest, FeedSyncView, FeedView,
-};
+use fettle_wire::api::feed::{FeedList, FeedProblemView, FeedProgressView, FeedSyncRequest, FeedSyncView, FeedView};
 
 /// All feeds with their age.
 pub async fn list(state: &AppState, actor: &Actor) -> Result<FeedList, OpsError> {
@@ -50,13 +48,21 @@ pub async fn sync(state: &AppState, actor: &Actor, request: FeedSyncRequest) -> 
     for name in &request.names {
         if !state.feeds.iter().any(|feed| feed.name().0 == *name) {
             let known: Vec<String> = state.feeds.iter().map(|feed| feed.name().0).collect();
-            return Err(OpsError::invalid("names", format!("there is no feed `{name}`"), format!("one of {}", known.join(", "))));
+            return Err(OpsError::invalid(
+                "names",
+                format!("there is no feed `{name}`"),
+                format!("one of {}", known.join(", ")),
+            ));
         }
     }
     let source = request.from.unwrap_or_default();
     check_source(&source)?;
     let now = clock::now();
-    let record = actor.record("feed.sync", if source.is_empty() { "publishers" } else { &source }, serde_json::json!({ "names": request.names }));
+    let record = actor.record(
+        "feed.sync",
+        if source.is_empty() { "publishers" } else { &source },
+        serde_json::json!({ "names": request.names }),
+    );
     let by = actor.name.clone();
     let id = state
         .store

@@ -96,7 +96,11 @@ fn filter_of(query: &FindingQuery) -> Result<FindingFilter, OpsError> {
             .map(|word| {
                 FindingState::parse(word).ok_or_else(|| {
                     let known: Vec<&str> = FindingState::STATES.iter().map(|state| state.as_str()).collect();
-                    OpsError::invalid("state", format!("`{word}` is no state of a finding"), format!("all, or some of {}", known.join(",")))
+                    OpsError::invalid(
+                        "state",
+                        format!("`{word}` is no state of a finding"),
+                        format!("all, or some of {}", known.join(",")),
+                    )
                 })
             })
             .collect::<Result<_, _>>()?,
@@ -110,7 +114,10 @@ fn filter_of(query: &FindingQuery) -> Result<FindingFilter, OpsError> {
         .host
         .as_deref()
         .filter(|text| !text.is_empty())
-        .map(|text| text.parse::<HostId>().map_err(|error| OpsError::invalid("host", error, "the id that `fettle host list` shows")))
+        .map(|text| {
+            text.parse::<HostId>()
+                .map_err(|error| OpsError::invalid("host", error, "the id that `fettle host list` shows"))
+        })
         .transpose()?;
     let least_level = match query.severity.as_deref() {
         None | Some("" | "unknown") => None,
@@ -138,11 +145,9 @@ fn verdict_of(word: &str) -> Result<VerdictState, OpsError> {
 }
 
 fn level_of(word: &str) -> Result<u8, OpsError> {
-    LEVELS
-        .iter()
-        .position(|level| *level == word)
-        .and_then(|position| u8::try_from(position).ok())
-        .ok_or_else(|| OpsError::invalid("severity", format!("`{word}` is no severity level"), format!("one of {}", LEVELS.join(", "))))
+    LEVELS.iter().position(|level| *level == word).and_then(|position| u8::try_from(position).ok()).ok_or_else(|| {
+        OpsError::invalid("severity", format!("`{word}` is no severity level"), format!("one of {}", LEVELS.join(", ")))
+    })
 }
 
 fn cursor_text(cursor: FindingCursor) -> String {
@@ -180,7 +185,11 @@ fn summary(record: &FindingRecord, names: &HashMap<HostId, String>) -> FindingSu
 pub fn reason_views(reasons: &[Reason]) -> Vec<ReasonView> {
     reasons
         .iter()
-        .map(|reason| ReasonView { topic: reason.topic.clone(), text: reason.text.clone(), source: reason.source.clone() })
+        .map(|reason| ReasonView {
+            topic: reason.topic.clone(),
+            text: reason.text.clone(),
+            source: reason.source.clone(),
+        })
         .collect()
 }
 
@@ -226,7 +235,12 @@ pub async fn explain(state: &AppState, actor: &Actor, id: &str) -> Result<Explan
         id: finding.id.clone(),
         summary: format!(
             "{} in {} {} on {} is {} ({})",
-            finding.vulnerability, finding.source, finding.source_version, finding.host_name, finding.state, finding.verdict
+            finding.vulnerability,
+            finding.source,
+            finding.source_version,
+            finding.host_name,
+            finding.state,
+            finding.verdict
         ),
         waiting_for: waiting_for(finding),
         reasons: detail.reasons,
@@ -242,7 +256,10 @@ fn waiting_for(finding: &FindingSummary) -> Vec<String> {
         ("remediated", _) => "the next inventory of the host, which has to prove it".to_owned(),
         (_, "restart-needed") => "a restart: the fixed version is installed but does not run yet".to_owned(),
         (_, "affected") if !fix.is_empty() => {
-            format!("somebody to ask for a change: fettle change create --finding {} (needs {} {fix} or later)", finding.id, finding.source)
+            format!(
+                "somebody to ask for a change: fettle change create --finding {} (needs {} {fix} or later)",
+                finding.id, finding.source
+            )
         }
         (_, "affected") => "the vendor to publish a fixed version".to_owned(),
         (_, "end-of-life") => "an upgrade to a supported release: this one gets no fix".to_owned(),
@@ -296,7 +313,9 @@ fn statement_view(advisory: &Advisory) -> StatementView {
         None => String::new(),
     };
     let (statement, fixed_version) = match &advisory.statement {
-        Statement::Fixed { introduced, fixed } => (format!("affected {}until fixed in {fixed}", from(introduced)), Some(fixed.clone())),
+        Statement::Fixed { introduced, fixed } => {
+            (format!("affected {}until fixed in {fixed}", from(introduced)), Some(fixed.clone()))
+        }
         Statement::LastAffected { introduced, last } => (format!("affected {}up to {last}", from(introduced)), None),
         Statement::Unfixed { introduced, disposition } => {
             let words = match disposition {

@@ -55,7 +55,11 @@ async fn look_for_proof(state: &AppState) -> Result<bool> {
             ProofVerdict::Differs(reasons) => (ProofState::Differs, reasons),
         };
         let now = clock::now();
-        match state.store.write(move |connection| deployment::deployment_set_proof(connection, &deployment, proof, &reasons, now)).await {
+        match state
+            .store
+            .write(move |connection| deployment::deployment_set_proof(connection, &deployment, proof, &reasons, now))
+            .await
+        {
             Ok(()) => proved = true,
             // It went on meanwhile: the next round sees how it stands.
             Err(StoreError::Conflict { .. }) => continue,
@@ -67,12 +71,17 @@ async fn look_for_proof(state: &AppState) -> Result<bool> {
     Ok(proved)
 }
 
-fn judge(connection: &mut Connection, dictionary: &PackageDictionary, deployment: &DeploymentRecord) -> Result<ProofVerdict> {
+fn judge(
+    connection: &mut Connection,
+    dictionary: &PackageDictionary,
+    deployment: &DeploymentRecord,
+) -> Result<ProofVerdict> {
     let plan = plan::plan_host_get(connection, deployment.plan, deployment.host)?;
     let host = host::host_get(connection, deployment.host)?;
     let packages = inventory::host_packages(connection, dictionary, deployment.host)?;
     let reverted = deployment.state == DeploymentState::Undone;
-    let picture = (!packages.is_empty()).then_some(InventoryPicture { confirmed_at: host.last_seen, packages: &packages });
+    let picture =
+        (!packages.is_empty()).then_some(InventoryPicture { confirmed_at: host.last_seen, packages: &packages });
     Ok(prove(&plan.manifest, reverted, deployment.changed_at, picture))
 }
 
@@ -92,7 +101,8 @@ async fn follow_findings(state: &AppState) -> Result<bool> {
 
 /// Brings the findings of one host of a plan to where they should be. Whether some moved.
 fn follow(connection: &mut Connection, row: &FindingsRow, now: Timestamp) -> Result<bool> {
-    let from = FindingsStanding::parse(&row.findings).ok_or_else(|| StoreError::Corrupt { what: "plan_host.findings".into() })?;
+    let from = FindingsStanding::parse(&row.findings)
+        .ok_or_else(|| StoreError::Corrupt { what: "plan_host.findings".into() })?;
     let to = findings_standing(row.plan_state, row.deployment_state);
     plan::plan_findings_looked_at(connection, row, to.as_str())?;
     if from == to {
@@ -102,7 +112,9 @@ fn follow(connection: &mut Connection, row: &FindingsRow, now: Timestamp) -> Res
     let text = match to {
         FindingsStanding::Untouched => return Ok(false),
         FindingsStanding::Planned => format!("change {number} is to close it"),
-        FindingsStanding::Remediated => format!("change {number} was carried out on this host; an inventory has to prove it"),
+        FindingsStanding::Remediated => {
+            format!("change {number} was carried out on this host; an inventory has to prove it")
+        }
         FindingsStanding::Released => format!("change {number} does not close it (any more)"),
     };
     let reason = Reason::from_source("change.findings", text, row.change.to_string());
@@ -113,7 +125,14 @@ fn follow(connection: &mut Connection, row: &FindingsRow, now: Timestamp) -> Res
 }
 
 /// Moves one finding where its machine allows it: it may have been proved or accepted meanwhile.
-fn move_finding(connection: &mut Connection, row: &FindingsRow, id: FindingId, to: FindingsStanding, reason: &Reason, now: Timestamp) -> Result<()> {
+fn move_finding(
+    connection: &mut Connection,
+    row: &FindingsRow,
+    id: FindingId,
+    to: FindingsStanding,
+    reason: &Reason,
+    now: Timestamp,
+) -> Result<()> {
     let state = match finding::finding_get(connection, id) {
         Ok(finding) => finding.state,
         Err(StoreError::NotFound { .. }) => return Ok(()),
@@ -137,7 +156,10 @@ fn move_finding(connection: &mut Connection, row: &FindingsRow, id: FindingId, t
 /// Whether another change still is to close the finding, or did.
 fn planned_elsewhere(connection: &mut Connection, row: &FindingsRow, id: FindingId) -> Result<bool> {
     for other in plan::plan_of_finding(connection, id, 20)? {
-        if other != row.plan && plan::plan_findings_standing(connection, other, row.host)?.is_some_and(|word| word == "planned" || word == "remediated") {
+        if other != row.plan
+            && plan::plan_findings_standing(connection, other, row.host)?
+                .is_some_and(|word| word == "planned" || word == "remediated")
+        {
             return Ok(true);
         }
     }

@@ -8,7 +8,9 @@ use fettle_domain::machine::{FindingState, PlanEvent};
 use fettle_domain::plan::{HostPlan, Plan};
 use fettle_domain::reason::Reason;
 use fettle_domain::{FindingId, HostId, Timestamp};
-use fettle_process::change::{Answer, Draft, HostAnswer, Proposal, Specification, assess, covers, plan_digest, propose};
+use fettle_process::change::{
+    Answer, Draft, HostAnswer, Proposal, Specification, assess, covers, plan_digest, propose,
+};
 use fettle_store::systems::plan::{self, PlanRecord};
 use fettle_store::systems::rehearsal::{self, RehearsalRecord, RehearsalState};
 use fettle_store::systems::{change, finding, work};
@@ -42,7 +44,9 @@ pub async fn once(state: &AppState) -> Result<()> {
         match settle(state, &draft).await {
             // Somebody else was faster, or a person cancelled it: the next round sees how it stands.
             Ok(()) | Err(StoreError::Conflict { .. } | StoreError::Illegal(_)) => {}
-            Err(error) => tracing::warn!(step = "change", plan.id = %draft.id, error = %error, "cannot settle a draft now"),
+            Err(error) => {
+                tracing::warn!(step = "change", plan.id = %draft.id, error = %error, "cannot settle a draft now")
+            }
         }
     }
     Ok(())
@@ -59,7 +63,9 @@ async fn settle(state: &AppState, draft: &PlanRecord) -> Result<()> {
     let (change, answers) = (draft.change, draft.id);
     let (record, rehearsals) = state
         .store
-        .read(move |connection| Ok((change::change_get(connection, change)?, rehearsal::rehearsals_of_plan(connection, answers)?)))
+        .read(move |connection| {
+            Ok((change::change_get(connection, change)?, rehearsal::rehearsals_of_plan(connection, answers)?))
+        })
         .await?;
     let specification: Specification = serde_json::from_str(&record.specification)
         .map_err(|error| StoreError::Corrupt { what: format!("what {change} asks for: {error}") })?;
@@ -84,7 +90,14 @@ fn answer_of(record: RehearsalRecord) -> HostAnswer {
         (RehearsalState::Answered, Some(outcome)) => Answer::Given(outcome),
         (RehearsalState::Answered | RehearsalState::Asked | RehearsalState::Dropped, _) => Answer::Awaited,
     };
-    HostAnswer { host: record.host, host_name: record.host_name, os: record.os, job: record.job, reasons: record.reasons, answer }
+    HostAnswer {
+        host: record.host,
+        host_name: record.host_name,
+        os: record.os,
+        job: record.job,
+        reasons: record.reasons,
+        answer,
+    }
 }
 
 async fn reject(state: &AppState, draft: PlanRecord, reasons: Vec<Reason>, now: Timestamp) -> Result<()> {
@@ -103,7 +116,8 @@ async fn reject(state: &AppState, draft: PlanRecord, reasons: Vec<Reason>, now: 
 }
 
 async fn write(state: &AppState, draft: PlanRecord, plan: Plan, now: Timestamp) -> Result<()> {
-    let unwritable = |error: serde_json::Error| StoreError::Refused { cause: format!("cannot write the plan: {error}") };
+    let unwritable =
+        |error: serde_json::Error| StoreError::Refused { cause: format!("cannot write the plan: {error}") };
     let digest = plan_digest(&plan, &sha256_hex).map_err(unwritable)?;
     let risk = serde_json::to_string(&assess(&plan)).map_err(unwritable)?;
     let change = draft.change;
@@ -137,10 +151,16 @@ fn note_findings(connection: &mut Connection, plan: &Plan, start: usize) -> Resu
 
 /// Findings of a host that its manifest is to close.
 fn covered(connection: &mut Connection, host: &HostPlan) -> Result<Vec<FindingId>> {
-    let open = |state| matches!(state, FindingState::Open | FindingState::Planned | FindingState::Mitigated | FindingState::Accepted);
+    let open = |state| {
+        matches!(state, FindingState::Open | FindingState::Planned | FindingState::Mitigated | FindingState::Accepted)
+    };
     let findings = finding::finding_of_host(connection, host.host)?;
     let covered = findings.into_iter().filter(|finding| {
-        open(finding.state) && finding.fixed_version.as_ref().is_some_and(|fixed| covers(&host.manifest, &finding.source, &finding.packages, fixed))
+        open(finding.state)
+            && finding
+                .fixed_version
+                .as_ref()
+                .is_some_and(|fixed| covers(&host.manifest, &finding.source, &finding.packages, fixed))
     });
     Ok(covered.map(|finding| finding.id).collect())
 }

@@ -13,7 +13,8 @@ use fettle_domain::package::InstalledPackage;
 use fettle_domain::reason::Reason;
 use fettle_domain::{FindingId, HostId, Timestamp};
 use fettle_process::gathering::{
-    AdvisoryIndex, ExistingFinding, FindingAction, HostPicture, Ranked, SourceGroup, decide_findings, source_groups, source_of, sources_of,
+    AdvisoryIndex, ExistingFinding, FindingAction, HostPicture, Ranked, SourceGroup, decide_findings, source_groups,
+    source_of, sources_of,
 };
 use fettle_process::scheduling::prioritise;
 use fettle_store::patches::{advisory, feed, vulnerability};
@@ -41,7 +42,9 @@ pub async fn run(state: AppState) {
         match gathering.once(&state).await {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => tracing::warn!(step = "gathering", error = %error, "cannot match hosts now; trying again later"),
+            Err(error) => {
+                tracing::warn!(step = "gathering", error = %error, "cannot match hosts now; trying again later")
+            }
         }
         tokio::select! {
             () = state.shutdown.requested() => return,
@@ -99,8 +102,10 @@ impl Gathering {
         }
         let dictionary = state.packages.clone();
         let marks: HashMap<HostId, i64> = due.iter().copied().collect();
-        let matched = state.store.read(move |connection| Ok(match_hosts(connection, &dictionary, &knowledge, &due))).await?;
-        let (known, unknown): (Vec<_>, Vec<_>) = matched.into_iter().partition(|(_, outcome)| !matches!(outcome, Ok(Outcome::OtherRelease)));
+        let matched =
+            state.store.read(move |connection| Ok(match_hosts(connection, &dictionary, &knowledge, &due))).await?;
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            matched.into_iter().partition(|(_, outcome)| !matches!(outcome, Ok(Outcome::OtherRelease)));
         if !unknown.is_empty() {
             // The first host of a release: what the feeds say of it is read before its turn comes again.
             self.knowledge = None;
@@ -116,19 +121,32 @@ impl Gathering {
         // The old index goes before the new one comes: both at once would double the memory.
         self.knowledge = None;
         let knowledge = Arc::new(state.store.read(load).await?);
-        tracing::info!(step = "gathering", feed.generation = generation, feed.statements = knowledge.index.len(), "read what the feeds say");
+        tracing::info!(
+            step = "gathering",
+            feed.generation = generation,
+            feed.statements = knowledge.index.len(),
+            "read what the feeds say"
+        );
         self.knowledge = Some(knowledge.clone());
         Ok(knowledge)
     }
 
     /// Writes what was found, host by host; the writer groups them. Whether any was written.
-    async fn settle(&mut self, state: &AppState, generation: i64, marks: &HashMap<HostId, i64>, matched: Vec<(HostId, Result<Outcome>)>) -> bool {
+    async fn settle(
+        &mut self,
+        state: &AppState,
+        generation: i64,
+        marks: &HashMap<HostId, i64>,
+        matched: Vec<(HostId, Result<Outcome>)>,
+    ) -> bool {
         let mut writes = JoinSet::new();
         for (host, outcome) in matched {
             let store = state.store.clone();
             writes.spawn(async move {
                 let written = match outcome {
-                    Ok(outcome) => store.write(move |connection| write(connection, host, outcome, generation, clock::now())).await,
+                    Ok(outcome) => {
+                        store.write(move |connection| write(connection, host, outcome, generation, clock::now())).await
+                    }
                     Err(error) => Err(error),
                 };
                 (host, written)
@@ -171,7 +189,13 @@ fn load(connection: &mut Connection) -> Result<Knowledge> {
     facts.retain(|id, _| mentioned.contains(id));
     facts.values_mut().for_each(|facts| facts.description = String::new());
     facts.shrink_to_fit();
-    Ok(Knowledge { generation, releases: releases.into_iter().collect(), index: AdvisoryIndex::new(statements), facts, memory: Mutex::default() })
+    Ok(Knowledge {
+        generation,
+        releases: releases.into_iter().collect(),
+        index: AdvisoryIndex::new(statements),
+        facts,
+        memory: Mutex::default(),
+    })
 }
 
 /// What comes of looking at one host.
@@ -191,7 +215,12 @@ fn match_hosts(
     due.iter().map(|(host, _)| (*host, match_host(connection, dictionary, knowledge, *host))).collect()
 }
 
-fn match_host(connection: &mut Connection, dictionary: &PackageDictionary, knowledge: &Knowledge, id: HostId) -> Result<Outcome> {
+fn match_host(
+    connection: &mut Connection,
+    dictionary: &PackageDictionary,
+    knowledge: &Knowledge,
+    id: HostId,
+) -> Result<Outcome> {
     let record = host::host_get(connection, id)?;
     if record.state == HostState::Retired || record.packages_digest.is_empty() {
         return Ok(Outcome::Judged { mark: record.inventory_mark, actions: Vec::new() });
@@ -203,7 +232,8 @@ fn match_host(connection: &mut Connection, dictionary: &PackageDictionary, knowl
     let facts: HostFacts = serde_json::from_str(&record.facts).map_err(|_| corrupt("host.facts"))?;
     let services: Vec<Service> = serde_json::from_str(&record.services).map_err(|_| corrupt("host.services"))?;
     let packages = inventory::package_set_get(connection, dictionary, &record.packages_digest)?;
-    let before: Vec<ExistingFinding> = finding::finding_evidence_of_host(connection, id)?.into_iter().map(existing).collect();
+    let before: Vec<ExistingFinding> =
+        finding::finding_evidence_of_host(connection, id)?.into_iter().map(existing).collect();
 
     let picture = HostPicture { release: &record.os_codename, packages: &packages, kernel: &facts.kernel };
     let groups = source_groups(picture);
@@ -248,7 +278,12 @@ impl Knowledge {
 }
 
 /// The verdicts on what was present before and is not any more: the proof, or the new doubt.
-fn absent(knowledge: &Knowledge, groups: &[SourceGroup<'_>], before: &[ExistingFinding], present: &[Arc<Ranked>]) -> Vec<Arc<Ranked>> {
+fn absent(
+    knowledge: &Knowledge,
+    groups: &[SourceGroup<'_>],
+    before: &[ExistingFinding],
+    present: &[Arc<Ranked>],
+) -> Vec<Arc<Ranked>> {
     let present: HashSet<(&str, &VulnId)> =
         present.iter().map(|ranked| (ranked.verdict.source.as_str(), &ranked.verdict.vulnerability)).collect();
     before
@@ -293,7 +328,13 @@ fn existing(evidence: FindingEvidence) -> ExistingFinding {
 }
 
 /// Writes one host's outcome. How many findings changed.
-fn write(connection: &mut Connection, host: HostId, outcome: Outcome, generation: i64, now: Timestamp) -> Result<usize> {
+fn write(
+    connection: &mut Connection,
+    host: HostId,
+    outcome: Outcome,
+    generation: i64,
+    now: Timestamp,
+) -> Result<usize> {
     let Outcome::Judged { mark, actions } = outcome else { return Ok(0) };
     let changes = actions.len();
     for action in actions {
@@ -309,12 +350,18 @@ fn write_action(connection: &mut Connection, host: HostId, action: FindingAction
         FindingAction::Open { evidence } => {
             finding::finding_open(connection, clock::fresh(), host, &evidence.verdict, evidence.priority, now)
         }
-        FindingAction::Update { id, evidence } => finding::finding_update(connection, id, &evidence.verdict, evidence.priority, now),
-        FindingAction::Regress { id, evidence } => transition(connection, id, FindingEvent::Regress, Some(&evidence), &evidence.verdict.reasons, now),
+        FindingAction::Update { id, evidence } => {
+            finding::finding_update(connection, id, &evidence.verdict, evidence.priority, now)
+        }
+        FindingAction::Regress { id, evidence } => {
+            transition(connection, id, FindingEvent::Regress, Some(&evidence), &evidence.verdict.reasons, now)
+        }
         FindingAction::Reinstate { id, evidence } => {
             transition(connection, id, FindingEvent::Reinstate, Some(&evidence), &evidence.verdict.reasons, now)
         }
-        FindingAction::Dismiss { id, reasons } => transition(connection, id, FindingEvent::Dismiss, None, &reasons, now),
+        FindingAction::Dismiss { id, reasons } => {
+            transition(connection, id, FindingEvent::Dismiss, None, &reasons, now)
+        }
         FindingAction::Prove { id, reasons, source_version, verdict } => {
             // What proves it becomes the finding's evidence; what it was stays in its history.
             let record = finding::finding_get(connection, id)?;

@@ -57,7 +57,9 @@ impl Installation {
                     self.looked.insert(rollout.id, (Instant::now(), hosts));
                 }
                 Err(StoreError::Conflict { .. }) => {}
-                Err(error) => tracing::warn!(step = "installation", rollout.id = %rollout.id, error = %error, "cannot carry a rollout on now"),
+                Err(error) => {
+                    tracing::warn!(step = "installation", rollout.id = %rollout.id, error = %error, "cannot carry a rollout on now")
+                }
             }
         }
         Ok(())
@@ -112,8 +114,11 @@ struct Done {
 
 /// Whether a rollout needs no more looks until a person asks something of it.
 fn may_rest(standing: &Standing) -> bool {
-    let ended = matches!(standing.rollout.state, RolloutState::Completed | RolloutState::RolledBack | RolloutState::Cancelled);
-    let unseen = |deployment: &DeploymentRecord| deployment.state == DeploymentState::Offered && deployment.delivered_at.is_none();
+    let ended =
+        matches!(standing.rollout.state, RolloutState::Completed | RolloutState::RolledBack | RolloutState::Cancelled);
+    let unseen = |deployment: &DeploymentRecord| {
+        deployment.state == DeploymentState::Offered && deployment.delivered_at.is_none()
+    };
     ended && !standing.deployments.iter().any(unseen)
 }
 
@@ -139,14 +144,25 @@ fn carry_on(connection: &mut Connection, id: RolloutId, listening_since: Timesta
     Ok(done)
 }
 
-fn act(connection: &mut Connection, standing: &Standing, action: Action, now: Timestamp, done: &mut Done) -> Result<()> {
+fn act(
+    connection: &mut Connection,
+    standing: &Standing,
+    action: Action,
+    now: Timestamp,
+    done: &mut Done,
+) -> Result<()> {
     match action {
-        Action::Plan(event, reasons) => plan::plan_transition(connection, &standing.plan, event, "server", &reasons, now).map(|_| ()),
-        Action::Rollout(event, reasons) => rollout::rollout_transition(connection, &standing.rollout, event, "server", &reasons, now).map(|_| ()),
+        Action::Plan(event, reasons) => {
+            plan::plan_transition(connection, &standing.plan, event, "server", &reasons, now).map(|_| ())
+        }
+        Action::Rollout(event, reasons) => {
+            rollout::rollout_transition(connection, &standing.rollout, event, "server", &reasons, now).map(|_| ())
+        }
         Action::Wave(number, event, reasons) => wave_goes(connection, standing, number, event, &reasons, now, done),
         Action::Expire(id, reasons) => {
             let deployment = of(standing, id)?;
-            deployment::deployment_transition(connection, deployment, DeploymentEvent::Expire, "server", &reasons, now).map(|_| ())
+            deployment::deployment_transition(connection, deployment, DeploymentEvent::Expire, "server", &reasons, now)
+                .map(|_| ())
         }
         Action::Withdraw(id) => withdraw(connection, of(standing, id)?, now, done),
         Action::Undo(id) => {
@@ -167,7 +183,15 @@ fn of(standing: &Standing, id: DeploymentId) -> Result<&DeploymentRecord> {
 fn withdraw(connection: &mut Connection, deployment: &DeploymentRecord, now: Timestamp, done: &mut Done) -> Result<()> {
     if deployment.delivered_at.is_none() && deployment.state == DeploymentState::Offered {
         let reasons = [Reason::new("deployment.taken-back", "the rollout ended before its host asked for work")];
-        return deployment::deployment_transition(connection, deployment, DeploymentEvent::Withdraw, "server", &reasons, now).map(|_| ());
+        return deployment::deployment_transition(
+            connection,
+            deployment,
+            DeploymentEvent::Withdraw,
+            "server",
+            &reasons,
+            now,
+        )
+        .map(|_| ());
     }
     if deployment::deployment_ask_back(connection, deployment, "server", now)? {
         done.hosts.push(deployment.host);
@@ -184,7 +208,11 @@ fn wave_goes(
     now: Timestamp,
     done: &mut Done,
 ) -> Result<()> {
-    let wave = standing.waves.iter().find(|wave| wave.number == number).ok_or_else(|| StoreError::not_found(format!("wave {number}")))?;
+    let wave = standing
+        .waves
+        .iter()
+        .find(|wave| wave.number == number)
+        .ok_or_else(|| StoreError::not_found(format!("wave {number}")))?;
     rollout::wave_transition(connection, standing.rollout.change, wave, event, reasons, now)?;
     if event != WaveEvent::Open {
         return Ok(());

@@ -19,47 +19,55 @@ const NAVIGATION: &[(&str, &str, &str, &str, Option<Permission>)] = &[
 /// A page for who is signed in. `active` is the navigation's path.
 pub fn page(visitor: &Visitor, active: &str, title: &str, content: Markup) -> Markup {
     let actor = visitor.actor();
-    document(visitor.theme, title, html! {
-        a.skip href="#content" { "To the content" }
-        div.shell {
-            div.side {
-                a.brand href="/" { (mark()) "Fettle" }
-                details.menu { summary aria-label="Menu" { "Menu" } }
-                nav aria-label="Main" {
-                    @for (kind, path, name, picture, needs) in NAVIGATION {
-                        @if needs.is_none_or(|permission| actor.may(permission)) {
-                            @if !kind.is_empty() { div.kind { (kind) } }
-                            a.item href=(path) aria-current=[(active == *path).then_some("page")] { (icon(picture)) (name) }
+    document(
+        visitor.theme,
+        title,
+        html! {
+            a.skip href="#content" { "To the content" }
+            div.shell {
+                div.side {
+                    a.brand href="/" { (mark()) "Fettle" }
+                    details.menu { summary aria-label="Menu" { "Menu" } }
+                    nav aria-label="Main" {
+                        @for (kind, path, name, picture, needs) in NAVIGATION {
+                            @if needs.is_none_or(|permission| actor.may(permission)) {
+                                @if !kind.is_empty() { div.kind { (kind) } }
+                                a.item href=(path) aria-current=[(active == *path).then_some("page")] { (icon(picture)) (name) }
+                            }
                         }
                     }
+                    div.foot { "Times are in UTC" }
                 }
-                div.foot { "Times are in UTC" }
-            }
-            div.main {
-                div.top {
-                    form.search action="/findings" method="get" role="search" {
-                        input type="search" name="text" placeholder="Search findings: CVE, source package   /" aria-label="Search findings";
-                    }
-                    div.who {
-                        button type="button" data-theme-toggle aria-label="Light or dark" title="Light or dark" { (icon("moon")) }
-                        span { a href="/account" { (actor.name) } " · " (actor.role) }
-                        form action="/sign-out" method="post" {
-                            input type="hidden" name="csrf" value=(visitor.session.csrf_token());
-                            button type="submit" { "Sign out" }
+                div.main {
+                    div.top {
+                        form.search action="/findings" method="get" role="search" {
+                            input type="search" name="text" placeholder="Search findings: CVE, source package   /" aria-label="Search findings";
+                        }
+                        div.who {
+                            button type="button" data-theme-toggle aria-label="Light or dark" title="Light or dark" { (icon("moon")) }
+                            span { a href="/account" { (actor.name) } " · " (actor.role) }
+                            form action="/sign-out" method="post" {
+                                input type="hidden" name="csrf" value=(visitor.session.csrf_token());
+                                button type="submit" { "Sign out" }
+                            }
                         }
                     }
+                    main.content id="content" { (content) }
                 }
-                main.content id="content" { (content) }
             }
-        }
-    })
+        },
+    )
 }
 
 /// A page of its own: sign-in, errors.
 pub fn alone(theme: &str, title: &str, content: Markup) -> Markup {
-    document(theme, title, html! {
-        main.alone { div.card { div.body { div.brand { (mark()) "Fettle" } (content) } } }
-    })
+    document(
+        theme,
+        title,
+        html! {
+            main.alone { div.card { div.body { div.brand { (mark()) "Fettle" } (content) } } }
+        },
+    )
 }
 
 fn document(theme: &str, title: &str, body: Markup) -> Markup {

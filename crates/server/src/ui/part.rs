@@ -17,19 +17,24 @@ pub fn escape(text: &str) -> String {
 
 /// An address with a query; empty values are left out.
 pub fn link(path: &str, query: &[(&str, &str)]) -> String {
-    let parts: Vec<String> =
-        query.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    let parts: Vec<String> = query
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name}={}", escape(value)))
+        .collect();
     if parts.is_empty() { path.to_owned() } else { format!("{path}?{}", parts.join("&")) }
 }
 
 /// A status: colour and word.
 pub fn badge(word: &str) -> Markup {
     let tone = match word {
-        "managed" | "verified" | "completed" | "succeeded" | "fixed" | "done" | "passed" | "proved" | "loaded" | "approved" | "yes" => "good",
+        "managed" | "verified" | "completed" | "succeeded" | "fixed" | "done" | "passed" | "proved" | "loaded"
+        | "approved" | "yes" => "good",
         "open" | "affected" | "critical" | "stuck" | "failed" | "halted" | "rejected" | "error" | "exploited" => "bad",
-        "high" | "one-time password" | "silent" | "restart-needed" | "undoing" | "undone" | "rolling-back" | "rolled-back" | "proposed" | "end-of-life" | "paused" | "expired" => "warn",
-        "planned" | "remediated" | "running" | "active" | "applying" | "checking" | "offered" | "queued" | "fetching" | "ready" | "rebooting"
-        | "enrolling" | "doing" | "draft" | "scheduled" | "soaking" => "info",
+        "high" | "one-time password" | "silent" | "restart-needed" | "undoing" | "undone" | "rolling-back"
+        | "rolled-back" | "proposed" | "end-of-life" | "paused" | "expired" => "warn",
+        "planned" | "remediated" | "running" | "active" | "applying" | "checking" | "offered" | "queued"
+        | "fetching" | "ready" | "rebooting" | "enrolling" | "doing" | "draft" | "scheduled" | "soaking" => "info",
         _ => "",
     };
     html! { span class={ "badge " (tone) } { (word) } }

@@ -81,8 +81,18 @@ impl Agent {
     pub async fn new(server: &TestServer, name: &str, conduct: Conduct) -> Self {
         let id: HostId = clock::fresh();
         let columns = HostFactsColumns { name: name.to_owned(), json: "{}".into(), ..HostFactsColumns::default() };
-        server.state.store.write(move |connection| host::host_create(connection, id, &columns, "test", clock::now())).await.unwrap();
-        let os = OsRelease { id: "debian".into(), version_id: "12".into(), codename: "bookworm".into(), pretty_name: "Debian 12".into() };
+        server
+            .state
+            .store
+            .write(move |connection| host::host_create(connection, id, &columns, "test", clock::now()))
+            .await
+            .unwrap();
+        let os = OsRelease {
+            id: "debian".into(),
+            version_id: "12".into(),
+            codename: "bookworm".into(),
+            pretty_name: "Debian 12".into(),
+        };
         let agent = Self {
             id,
             name: name.to_owned(),
@@ -152,8 +162,11 @@ impl Agent {
     }
 
     fn believed(&self, envelope: &fettle_wire::offer::Envelope) -> Offer {
-        let signatures: Vec<(String, String)> = envelope.signatures.iter().map(|signature| (signature.keyid.clone(), signature.sig.clone())).collect();
-        let payload = verify(std::slice::from_ref(&self.key), OFFER_TYPE, &envelope.payload_type, &envelope.payload, &signatures).unwrap();
+        let signatures: Vec<(String, String)> =
+            envelope.signatures.iter().map(|signature| (signature.keyid.clone(), signature.sig.clone())).collect();
+        let payload =
+            verify(std::slice::from_ref(&self.key), OFFER_TYPE, &envelope.payload_type, &envelope.payload, &signatures)
+                .unwrap();
         let offer: Offer = serde_json::from_slice(&payload).unwrap();
         assert_eq!(offer.host, self.id, "an order for another host");
         assert!(!offer.approvals.is_empty() && offer.plan_digest.len() == 64 && offer.expires == offer.window_end);
@@ -163,16 +176,23 @@ impl Agent {
     fn obey(&mut self, offer: Offer) {
         let known = self.known.get_mut(&offer.deployment);
         let repeated = known.as_ref().is_some_and(|known| {
-            known.offer.sequence == offer.sequence || known.undo.as_ref().is_some_and(|undo| undo.sequence == offer.sequence)
+            known.offer.sequence == offer.sequence
+                || known.undo.as_ref().is_some_and(|undo| undo.sequence == offer.sequence)
         });
         if repeated {
             return;
         }
-        assert!(offer.sequence > self.last_order, "order {} after {}: the real agent would call it a replay", offer.sequence, self.last_order);
+        assert!(
+            offer.sequence > self.last_order,
+            "order {} after {}: the real agent would call it a replay",
+            offer.sequence,
+            self.last_order
+        );
         self.last_order = offer.sequence;
         match (offer.action, known) {
             (OfferAction::Deploy, None) => {
-                let known = Known { state: DeploymentState::Offered, offer: offer.clone(), undo: None, withdrawn: false };
+                let known =
+                    Known { state: DeploymentState::Offered, offer: offer.clone(), undo: None, withdrawn: false };
                 self.known.insert(offer.deployment, known);
             }
             (OfferAction::Undo, Some(known)) => known.undo = Some(offer),
@@ -181,7 +201,10 @@ impl Agent {
     }
 
     fn version(&self, name: &str) -> Option<&str> {
-        self.packages.iter().find(|installed| installed.package.name == name).map(|installed| installed.package.version.as_str())
+        self.packages
+            .iter()
+            .find(|installed| installed.package.name == name)
+            .map(|installed| installed.package.version.as_str())
     }
 
     /// The dry run: every wanted package goes to the version that closes the finding.
@@ -195,15 +218,33 @@ impl Agent {
                 WantedVersion::Exactly { version } => version.clone(),
                 _ => FIXED.to_owned(),
             };
-            let file = PackageFile { name: format!("{}_{to}_amd64.deb", wanted.name), uri: "http://deb.test/".into(), size: 7, sha256: "5".repeat(64) };
-            Some(PackageStep { name: wanted.name.clone(), architecture: "amd64".into(), from: Some(from.clone()), to: Some(to.clone()), asked: true, file: Some(file) })
-                .filter(|_| from != to)
+            let file = PackageFile {
+                name: format!("{}_{to}_amd64.deb", wanted.name),
+                uri: "http://deb.test/".into(),
+                size: 7,
+                sha256: "5".repeat(64),
+            };
+            Some(PackageStep {
+                name: wanted.name.clone(),
+                architecture: "amd64".into(),
+                from: Some(from.clone()),
+                to: Some(to.clone()),
+                asked: true,
+                file: Some(file),
+            })
+            .filter(|_| from != to)
         };
         let steps: Vec<PackageStep> = job.wanted.iter().filter_map(step).collect();
         let outcome = if steps.is_empty() {
             RehearsalOutcome::NothingToDo
         } else {
-            let manifest = Manifest { ecosystem: Ecosystem::Debian, steps, base_digest: "b".repeat(64), download_bytes: 7, disk_bytes: 0 };
+            let manifest = Manifest {
+                ecosystem: Ecosystem::Debian,
+                steps,
+                base_digest: "b".repeat(64),
+                download_bytes: 7,
+                disk_bytes: 0,
+            };
             RehearsalOutcome::Possible { manifest, notes: vec![Reason::new("apt.note", "a note")] }
         };
         self.say(ReportBody::Rehearsal { rehearsal, outcome });
@@ -283,7 +324,10 @@ impl Agent {
             S::Ready => {
                 self.event(id, E::Apply, "");
                 self.task(id, 5, "install", TaskState::Doing, "");
-                self.say(ReportBody::Output { deployment: id, lines: vec!["Unpacking libexpat1 …".into(), "Setting up libexpat1 …".into()] });
+                self.say(ReportBody::Output {
+                    deployment: id,
+                    lines: vec!["Unpacking libexpat1 …".into(), "Setting up libexpat1 …".into()],
+                });
             }
             S::Applying if matches!(self.conduct, Conduct::FailsInstalling | Conduct::GetsStuck) => {
                 self.task(id, 5, "install", TaskState::Undo, "postinst failed");

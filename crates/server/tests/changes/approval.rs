@@ -14,7 +14,10 @@ async fn two_people_other_than_the_requester_approve_exactly_what_they_saw() {
         let draft = fleet.change(&path).await;
         assert_eq!(draft["summary"]["state"], "draft");
         assert_eq!(draft["summary"]["title"], "Close CVE-2024-50602 on 1 host");
-        assert_eq!(draft["asked_for"], json!(["close the vulnerabilities CVE-2024-50602", "on all hosts that are affected"]));
+        assert_eq!(
+            draft["asked_for"],
+            json!(["close the vulnerabilities CVE-2024-50602", "on all hosts that are affected"])
+        );
         let approve = |digest: serde_json::Value| json!({ "digest": digest });
         let early = fleet.approver.post(&format!("{path}/approve"), &approve(json!("x"))).await;
         assert_eq!((early.status, early.problem()), (409, "conflict"), "{early:?}");
@@ -40,7 +43,8 @@ async fn two_people_other_than_the_requester_approve_exactly_what_they_saw() {
         assert_eq!(hosts["items"][0]["packages"][0]["to"], "2.5.0-1+deb12u2");
 
         // Not with the right role alone: the requester asked for it (as administrator, to have the permission).
-        let own = fleet.admin.post("/api/v1/changes", &json!({ "packages": ["libexpat1"], "hosts": ["web-1"] })).await.ok();
+        let own =
+            fleet.admin.post("/api/v1/changes", &json!({ "packages": ["libexpat1"], "hosts": ["web-1"] })).await.ok();
         let own_path = format!("/api/v1/changes/{}", own["summary"]["number"]);
         for agent in &mut fleet.agents {
             agent.work(0).await;
@@ -63,7 +67,10 @@ async fn two_people_other_than_the_requester_approve_exactly_what_they_saw() {
         assert_eq!(start.status, 409, "not approved yet: {start:?}");
 
         let once = fleet.approver.post(&format!("{path}/approve"), &approve(digest.clone())).await.ok();
-        assert_eq!((once["summary"]["state"].clone(), once["approvals"][0]["by"].clone()), (json!("proposed"), json!("anton")));
+        assert_eq!(
+            (once["summary"]["state"].clone(), once["approvals"][0]["by"].clone()),
+            (json!("proposed"), json!("anton"))
+        );
         let again = fleet.approver.post(&format!("{path}/approve"), &approve(digest.clone())).await;
         assert_eq!(again.status, 409);
         assert!(again.text.contains("anton has approved change 1 already"), "{again:?}");
@@ -74,12 +81,14 @@ async fn two_people_other_than_the_requester_approve_exactly_what_they_saw() {
         let explained = fleet.admin.get(&format!("{path}/explain")).await.ok();
         assert_eq!(explained["summary"], "change 1 (Close CVE-2024-50602 on 1 host) is approved");
         assert!(explained["waiting_for"][0].as_str().unwrap().contains("fettle change start 1"), "{explained:#}");
-        let topics: Vec<&str> = explained["reasons"].as_array().unwrap().iter().map(|reason| reason["topic"].as_str().unwrap()).collect();
+        let topics: Vec<&str> =
+            explained["reasons"].as_array().unwrap().iter().map(|reason| reason["topic"].as_str().unwrap()).collect();
         for topic in ["change.asked", "policy.approval", "plan.approved", "plan.hosts", "change.closes"] {
             assert!(topics.contains(&topic), "{topic} in {topics:?}");
         }
         let audit = fleet.admin.get("/api/v1/audit?limit=1000").await.ok();
-        let acts: Vec<&str> = audit["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+        let acts: Vec<&str> =
+            audit["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
         assert_eq!(acts.iter().filter(|act| **act == "change.approve").count(), 2);
         assert_eq!(acts.iter().filter(|act| **act == "change.create").count(), 2);
     }

@@ -27,14 +27,20 @@ pub fn settings(approvals: u32) -> Settings {
 
 impl Fleet {
     pub async fn start(database: TestDatabase, settings: Settings, conducts: &[Conduct]) -> Self {
-        let server = TestServer::start_with(Setup { feeds: fettle_vendors::feeds(), settings, database: Some(database), ..Setup::default() });
+        let server = TestServer::start_with(Setup {
+            feeds: fettle_vendors::feeds(),
+            settings,
+            database: Some(database),
+            ..Setup::default()
+        });
         let admin = server.administrator().await;
         let operator = server.user(&admin, "olga", Role::Operator).await;
         let approver = server.user(&admin, "anton", Role::Approver).await;
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/feeds").canonicalize().unwrap();
         let asked = admin.post("/api/v1/feeds/sync", &json!({ "from": samples })).await.ok();
         let path = format!("/api/v1/feeds/sync/{}", asked["id"]);
-        eventually("the feeds are loaded", LIMIT, || async { admin.get(&path).await.ok()["done"] == json!(true) }).await;
+        eventually("the feeds are loaded", LIMIT, || async { admin.get(&path).await.ok()["done"] == json!(true) })
+            .await;
         let mut agents = Vec::new();
         for (index, conduct) in conducts.iter().enumerate() {
             agents.push(Agent::new(&server, &format!("web-{}", index + 1), *conduct).await);
@@ -94,7 +100,10 @@ impl Fleet {
         }
         self.until_state(path, "proposed").await;
         let digest = self.change(path).await["plan_digest"].clone();
-        self.approver.post(&format!("{path}/approve"), &json!({ "digest": digest, "comment": "looks good" })).await.ok();
+        self.approver
+            .post(&format!("{path}/approve"), &json!({ "digest": digest, "comment": "looks good" }))
+            .await
+            .ok();
     }
 
     pub async fn act(&self, path: &str, act: &str) -> Value {
@@ -126,7 +135,12 @@ impl Fleet {
     pub async fn deployments(&self, path: &str) -> Vec<String> {
         let list = self.admin.get(&format!("{path}/deployments?limit=500")).await.ok();
         let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
-        list["items"].as_array().unwrap().iter().map(|item| ["host_name", "state", "proof"].map(|key| text(item, key)).join(" ")).collect()
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| ["host_name", "state", "proof"].map(|key| text(item, key)).join(" "))
+            .collect()
     }
 
     pub async fn events(&self, path: &str) -> Vec<Value> {

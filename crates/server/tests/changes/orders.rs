@@ -123,7 +123,8 @@ async fn a_completed_change_is_undone_host_by_host() {
         let log = fleet.admin.get(&format!("/api/v1/deployments/{id}/log")).await.ok();
         assert_eq!(log["lines"], json!(["Unpacking libexpat1 …", "Setting up libexpat1 …"]));
         let explained = fleet.admin.get(&format!("/api/v1/deployments/{id}/explain")).await.ok();
-        let texts: Vec<&str> = explained["reasons"].as_array().unwrap().iter().map(|reason| reason["text"].as_str().unwrap()).collect();
+        let texts: Vec<&str> =
+            explained["reasons"].as_array().unwrap().iter().map(|reason| reason["text"].as_str().unwrap()).collect();
         assert!(texts.iter().any(|text| text.starts_with("an order to undo was signed")), "{texts:?}");
         let again = fleet.operator.post(&format!("{path}/undo"), &json!({})).await;
         assert_eq!(again.status, 409, "{again:?}");
@@ -155,7 +156,10 @@ async fn cancelling_takes_back_what_has_not_begun_and_leaves_the_rest() {
         assert_eq!(fleet.agents[0].known.values().next().unwrap().state, DeploymentState::Checking);
         fleet.act(&path, "cancel").await;
         fleet.until_state(&path, "cancelled").await;
-        eventually("the unseen order is withdrawn", LIMIT, || async { fleet.deployments(&path).await[2] == "web-3 withdrawn awaited" }).await;
+        eventually("the unseen order is withdrawn", LIMIT, || async {
+            fleet.deployments(&path).await[2] == "web-3 withdrawn awaited"
+        })
+        .await;
         fleet.run_until(&path, &["cancelled"]).await;
         for _ in 0..4 {
             for agent in &mut fleet.agents {
@@ -166,7 +170,8 @@ async fn cancelling_takes_back_what_has_not_begun_and_leaves_the_rest() {
             }
         }
         eventually("the first is proved", LIMIT, || async {
-            fleet.deployments(&path).await == ["web-1 succeeded proved", "web-2 withdrawn awaited", "web-3 withdrawn awaited"]
+            fleet.deployments(&path).await
+                == ["web-1 succeeded proved", "web-2 withdrawn awaited", "web-3 withdrawn awaited"]
         })
         .await;
         assert!(fleet.agents[2].known.is_empty());
@@ -228,10 +233,14 @@ async fn hosts_that_do_not_answer_or_cannot_are_left_out_with_the_reason() {
     fleet.agents[1].packages = vec![super::agent::installed("libexpat1", super::agent::FIXED)];
     fleet.approve(&path).await;
     let change = fleet.change(&path).await;
-    let report: Vec<&str> = change["report"].as_array().unwrap().iter().map(|reason| reason["text"].as_str().unwrap()).collect();
+    let report: Vec<&str> =
+        change["report"].as_array().unwrap().iter().map(|reason| reason["text"].as_str().unwrap()).collect();
     assert_eq!(report[0], "1 of 3 hosts can be changed");
     assert!(report.contains(&"web-2: all that is wanted is so already"), "{report:?}");
-    assert!(report.contains(&"reader: the agent of reader runs with --read-only and may not change the host"), "{report:?}");
+    assert!(
+        report.contains(&"reader: the agent of reader runs with --read-only and may not change the host"),
+        "{report:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

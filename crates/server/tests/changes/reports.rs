@@ -41,8 +41,11 @@ async fn what_comes_twice_late_or_in_disorder_is_stored_once() {
         let id = *agent.known.keys().next().unwrap();
         let first = agent.next_sequence;
         use DeploymentEvent as E;
-        let all: Vec<ReportEntry> =
-            [E::Accept, E::Fetch, E::Prepare, E::Apply].into_iter().enumerate().map(|(index, e)| entry(first + index as u64, event(id, e))).collect();
+        let all: Vec<ReportEntry> = [E::Accept, E::Fetch, E::Prepare, E::Apply]
+            .into_iter()
+            .enumerate()
+            .map(|(index, e)| entry(first + index as u64, event(id, e)))
+            .collect();
         let mut shuffled = vec![all[1].clone(), all[0].clone(), all[1].clone()];
         assert_eq!(agent.send(&shuffled).await.ok()["acknowledged"], first + 1);
         // The acknowledgement got lost: everything again, with more.
@@ -52,8 +55,11 @@ async fn what_comes_twice_late_or_in_disorder_is_stored_once() {
         assert_eq!(agent.send(&[]).await.ok()["acknowledged"], first + 3);
         assert_eq!(fleet.deployments(&path).await, ["web-1 applying awaited"]);
         let events = fleet.events(&path).await;
-        let of_deployment: Vec<&str> =
-            events.iter().filter(|event| event["machine"] == "deployment").map(|event| event["event"].as_str().unwrap()).collect();
+        let of_deployment: Vec<&str> = events
+            .iter()
+            .filter(|event| event["machine"] == "deployment")
+            .map(|event| event["event"].as_str().unwrap())
+            .collect();
         assert_eq!(of_deployment, ["offer", "accept", "fetch", "prepare", "apply"]);
         assert!(events.iter().all(|event| event["anomaly"] == false));
     }
@@ -74,17 +80,30 @@ async fn hostile_reports_change_nothing_and_are_told() {
             // Its own, but out of turn.
             event(ids[0], DeploymentEvent::Succeed),
             event(ids[0], DeploymentEvent::FinishUndo),
-            ReportBody::Task { deployment: ids[0], number: 4_000_000, name: "x".repeat(10_000), state: TaskState::Done, reasons: vec![] },
+            ReportBody::Task {
+                deployment: ids[0],
+                number: 4_000_000,
+                name: "x".repeat(10_000),
+                state: TaskState::Done,
+                reasons: vec![],
+            },
             ReportBody::Output { deployment: ids[0], lines: vec!["\u{1b}[31mred\u{0}".into(), "y".repeat(1_000_000)] },
-            ReportBody::Refused { deployment: None, reasons: vec![Reason::new("order.not-believed", "no valid signature")] },
+            ReportBody::Refused {
+                deployment: None,
+                reasons: vec![Reason::new("order.not-believed", "no valid signature")],
+            },
             event(ids[0], DeploymentEvent::Accept),
         ];
         let count = bodies.len() as u64;
-        let entries: Vec<ReportEntry> = bodies.into_iter().enumerate().map(|(index, body)| entry(first + index as u64, body)).collect();
+        let entries: Vec<ReportEntry> =
+            bodies.into_iter().enumerate().map(|(index, body)| entry(first + index as u64, body)).collect();
         assert_eq!(agent.send(&entries).await.ok()["acknowledged"], first + count - 1);
         assert_eq!(fleet.deployments(&path).await, ["web-1 queued awaited", "web-2 offered awaited"]);
         let list = fleet.admin.get(&format!("{path}/deployments")).await.ok();
-        assert_eq!((list["items"][0]["anomalies"].clone(), list["items"][1]["anomalies"].clone()), (json!(4), json!(0)));
+        assert_eq!(
+            (list["items"][0]["anomalies"].clone(), list["items"][1]["anomalies"].clone()),
+            (json!(4), json!(0))
+        );
         let shown = fleet.admin.get(&format!("/api/v1/deployments/{}", ids[0])).await.ok();
         assert_eq!(shown["tasks"], json!([]));
         let log = fleet.admin.get(&format!("/api/v1/deployments/{}/log", ids[0])).await.ok();
@@ -111,7 +130,13 @@ async fn output_is_bounded_and_says_so_once() {
     let shown = fleet.admin.get(&format!("/api/v1/deployments/{id}")).await.ok();
     assert_eq!(shown["output_bytes"], 2 << 20);
     let log = fleet.admin.get(&format!("/api/v1/deployments/{id}/log?limit=1000")).await.ok();
-    let cut: Vec<&str> = log["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).filter(|line| !line.starts_with('z')).collect();
+    let cut: Vec<&str> = log["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .filter(|line| !line.starts_with('z'))
+        .collect();
     assert_eq!(cut, ["(more output than 2 MB is not kept here; the host's journal of this deployment has it)"]);
 }
 
@@ -144,7 +169,10 @@ async fn who_is_not_a_host_of_ours_gets_no_work_and_tells_nothing() {
 async fn a_refused_order_fails_its_deployment_and_a_refused_undo_ends_the_roll_back() {
     for database in TestDatabase::all() {
         let (mut fleet, path) = running(database, &[Conduct::Good, Conduct::Good]).await;
-        let refused = |id| ReportBody::Refused { deployment: Some(id), reasons: vec![Reason::new("order.replay", "old or repeated")] };
+        let refused = |id| ReportBody::Refused {
+            deployment: Some(id),
+            reasons: vec![Reason::new("order.replay", "old or repeated")],
+        };
         let first = *fleet.agents[0].known.keys().next().unwrap();
         fleet.agents[0].say(refused(first));
         fleet.agents[0].known.clear();
@@ -166,7 +194,10 @@ async fn a_refused_order_fails_its_deployment_and_a_refused_undo_ends_the_roll_b
         }
         // Its time ran out while the host was away: a new order comes, with another number.
         let lapsed = agent.known.get_mut(&second).unwrap().undo.take().unwrap();
-        agent.say(ReportBody::Refused { deployment: Some(second), reasons: vec![Reason::new("order.expired", "too late")] });
+        agent.say(ReportBody::Refused {
+            deployment: Some(second),
+            reasons: vec![Reason::new("order.expired", "too late")],
+        });
         agent.report().await;
         agent.work(5).await;
         let order = agent.known.get_mut(&second).unwrap().undo.take().unwrap();

@@ -121,7 +121,10 @@ async fn compare(fleet: &Fleet, path: &str, seed: u64) {
     assert!(odd.is_empty(), "seed {seed}: {odd:#?}");
     // Every line of output once, though it was sent many times.
     for agent in &fleet.agents {
-        let lines = events.iter().filter(|event| event["machine"] == "output" && event["host_name"] == agent.name.as_str()).count();
+        let lines = events
+            .iter()
+            .filter(|event| event["machine"] == "output" && event["host_name"] == agent.name.as_str())
+            .count();
         assert!(lines <= 1, "seed {seed}: {} has {lines} pieces of output", agent.name);
     }
     assert_eq!(fleet.admin.get("/api/v1/audit/verify").await.ok()["intact"], true);
@@ -129,8 +132,16 @@ async fn compare(fleet: &Fleet, path: &str, seed: u64) {
 
 async fn story(seed: u64, database: TestDatabase) {
     let mut dice = Dice::new(seed);
-    let kinds = [Conduct::Good, Conduct::Good, Conduct::Good, Conduct::FailsBefore, Conduct::FailsInstalling, Conduct::GetsStuck];
-    let conducts: Vec<Conduct> = (0..3).map(|_| kinds[usize::try_from(dice.roll(kinds.len() as u64)).unwrap()]).collect();
+    let kinds = [
+        Conduct::Good,
+        Conduct::Good,
+        Conduct::Good,
+        Conduct::FailsBefore,
+        Conduct::FailsInstalling,
+        Conduct::GetsStuck,
+    ];
+    let conducts: Vec<Conduct> =
+        (0..3).map(|_| kinds[usize::try_from(dice.roll(kinds.len() as u64)).unwrap()]).collect();
     let percent = [100, 60, 30][usize::try_from(dice.roll(3)).unwrap()];
     let good = conducts.iter().filter(|conduct| **conduct == Conduct::Good).count();
     let enough = good * 100 >= percent * conducts.len();
@@ -166,7 +177,10 @@ async fn story(seed: u64, database: TestDatabase) {
         assert_ne!(expected, DeploymentState::Succeeded, "seed {seed}: {}", agent.name);
     }
     fleet.until_findings("open", conducts.len()).await;
-    eventually("the plan is closed", LIMIT, || async { fleet.change(&path).await["summary"]["plan_state"] == "closed" }).await;
+    eventually("the plan is closed", LIMIT, || async {
+        fleet.change(&path).await["summary"]["plan_state"] == "closed"
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +210,12 @@ async fn failing_undone_and_stuck_hosts_are_told_apart() {
     fleet.approve(&path).await;
     fleet.act(&path, "start").await;
     assert_eq!(fleet.run_until(&path, &["completed", "halted"]).await, "completed");
-    let told: Vec<String> = fleet.deployments(&path).await.iter().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    let told: Vec<String> = fleet
+        .deployments(&path)
+        .await
+        .iter()
+        .map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "))
+        .collect();
     assert_eq!(told, ["web-1 succeeded", "web-2 failed", "web-3 undone", "web-4 stuck"]);
     fleet.until_findings("verified", 1).await;
     fleet.until_findings("open", 3).await;

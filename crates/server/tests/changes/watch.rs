@@ -21,7 +21,11 @@ async fn read(response: &mut reqwest::Response, buffer: &mut String, until: impl
                 return events;
             }
         }
-        let chunk = tokio::time::timeout(LIMIT, response.chunk()).await.expect("an event in time").unwrap().expect("the stream goes on");
+        let chunk = tokio::time::timeout(LIMIT, response.chunk())
+            .await
+            .expect("an event in time")
+            .unwrap()
+            .expect("the stream goes on");
         buffer.push_str(std::str::from_utf8(&chunk).unwrap());
     }
 }
@@ -32,7 +36,8 @@ async fn a_watch_misses_nothing_and_goes_on_where_it_was_cut() {
         let mut fleet = Fleet::start(database, settings(1), &[Conduct::Good]).await;
         let path = fleet.ask(json!({})).await;
         let login = json!({ "user": "olga", "password": fettle_testkit::server::PASSWORD });
-        let token = fleet.server.client().post("/api/v1/login", &login).await.ok()["secret"].as_str().unwrap().to_owned();
+        let token =
+            fleet.server.client().post("/api/v1/login", &login).await.ok()["secret"].as_str().unwrap().to_owned();
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(client::tls(fleet.server.state.identity.authority_pem(), None))
             .no_proxy()
@@ -63,11 +68,13 @@ async fn a_watch_misses_nothing_and_goes_on_where_it_was_cut() {
             .await
             .unwrap();
         let mut buffer = String::new();
-        let missed = read(&mut stream, &mut buffer, |event| event["event"] == "approve" && event["machine"] == "plan").await;
+        let missed =
+            read(&mut stream, &mut buffer, |event| event["event"] == "approve" && event["machine"] == "plan").await;
         fleet.act(&path, "start").await;
         fleet.run_until(&path, &["completed"]).await;
         let live = read(&mut stream, &mut buffer, |event| event["event"] == "close").await;
-        let numbers: Vec<u64> = first.iter().chain(&missed).chain(&live).map(|event| event["number"].as_u64().unwrap()).collect();
+        let numbers: Vec<u64> =
+            first.iter().chain(&missed).chain(&live).map(|event| event["number"].as_u64().unwrap()).collect();
         assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
         let output = live.iter().find(|event| event["machine"] == "output").expect("live output");
         assert_eq!(output["lines"][0], "Unpacking libexpat1 …");
@@ -77,7 +84,11 @@ async fn a_watch_misses_nothing_and_goes_on_where_it_was_cut() {
             .filter(|event| event["machine"] == "deployment")
             .map(|event| event["state"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(words, ["offered", "queued", "fetching", "ready", "applying", "checking", "succeeded", "succeeded"], "the last is its proof");
+        assert_eq!(
+            words,
+            ["offered", "queued", "fetching", "ready", "applying", "checking", "succeeded", "succeeded"],
+            "the last is its proof"
+        );
         drop(stream);
         let denied = fleet.server.client().get(&format!("{path}/events")).await;
         assert_eq!(denied.status, 401);

@@ -118,7 +118,11 @@ pub(crate) fn numbered_rows(rows: usize, width: usize, first: &str, start: usize
 }
 
 /// Every statement of every feed on these releases, set by set, for the index in memory.
-pub fn advisory_each(connection: &mut Connection, releases: &[String], mut each: impl FnMut(Vec<Advisory>)) -> Result<()> {
+pub fn advisory_each(
+    connection: &mut Connection,
+    releases: &[String],
+    mut each: impl FnMut(Vec<Advisory>),
+) -> Result<()> {
     for release in releases {
         let mut after: [String; 2] = Default::default();
         loop {

@@ -31,7 +31,8 @@ pub struct FeedRecord {
     pub generation: i64,
 }
 
-const COLUMNS: &str = "name, source, etag, last_modified, checked_at, loaded_at, advisories, facts, problems, last_error, generation";
+const COLUMNS: &str =
+    "name, source, etag, last_modified, checked_at, loaded_at, advisories, facts, problems, last_error, generation";
 
 fn read(row: &Row) -> Result<FeedRecord> {
     Ok(FeedRecord {

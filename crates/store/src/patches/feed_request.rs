@@ -60,7 +60,8 @@ fn read(row: &Row) -> Result<FeedRequest> {
 }
 
 fn text<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })
 }
 
 /// Notes a request; its number.
@@ -86,7 +87,11 @@ pub fn feed_request_get(connection: &mut Connection, id: i64) -> Result<FeedRequ
 }
 
 /// Takes the oldest request that nobody works on (any more, since `stale`).
-pub fn feed_request_claim(connection: &mut Connection, now: Timestamp, stale: Timestamp) -> Result<Option<FeedRequest>> {
+pub fn feed_request_claim(
+    connection: &mut Connection,
+    now: Timestamp,
+    stale: Timestamp,
+) -> Result<Option<FeedRequest>> {
     let row = connection.query_one(
         "UPDATE feed_request SET state = 'running', heartbeat = ?1 WHERE id = (
            SELECT id FROM feed_request WHERE state = 'queued' OR (state = 'running' AND heartbeat < ?2) ORDER BY id LIMIT 1

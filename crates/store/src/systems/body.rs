@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 
 /// A value as the text of a column.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
-    serde_json::to_string(value).map(Value::Text).map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })
+    serde_json::to_string(value)
+        .map(Value::Text)
+        .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })
 }
 
 /// The value of a column's text.

@@ -71,7 +71,8 @@ pub struct ChangeFilter {
     pub text: Option<String>,
 }
 
-const SELECT: &str = "SELECT c.id, c.number, c.title, c.reason, c.requester, c.requester_id, c.specification, c.created_at, c.events,
+const SELECT: &str =
+    "SELECT c.id, c.number, c.title, c.reason, c.requester, c.requester_id, c.specification, c.created_at, c.events,
   p.id, p.state, p.asked, p.hosts, r.id, r.state
   FROM change_request c JOIN plan p ON p.change_id = c.id LEFT JOIN rollout r ON r.plan = p.id";
 
@@ -131,7 +132,12 @@ pub fn change_by_number(connection: &mut Connection, number: u64) -> Result<Chan
 }
 
 /// A page of changes, newest first; `before` is the number of the former page's last one.
-pub fn change_list(connection: &mut Connection, filter: &ChangeFilter, before: Option<u64>, limit: u32) -> Result<Vec<ChangeRecord>> {
+pub fn change_list(
+    connection: &mut Connection,
+    filter: &ChangeFilter,
+    before: Option<u64>,
+    limit: u32,
+) -> Result<Vec<ChangeRecord>> {
     let mut values: Vec<Value> = vec![before.map_or(i64::MAX, signed).into()];
     let mut sql = format!("{SELECT} WHERE c.number < ?1");
     let mut bind = |value: Value| {
@@ -222,7 +228,12 @@ pub struct ChangeEventRecord {
 
 /// Adds an event; returns its number. The change's row orders the events of all servers, so that who
 /// has read up to a number has missed none before it.
-pub fn change_event_add(connection: &mut Connection, change: ChangeId, event: &NewEvent<'_>, now: Timestamp) -> Result<u64> {
+pub fn change_event_add(
+    connection: &mut Connection,
+    change: ChangeId,
+    event: &NewEvent<'_>,
+    now: Timestamp,
+) -> Result<u64> {
     let row = connection
         .query_one("UPDATE change_request SET events = events + 1 WHERE id = ?1 RETURNING events", &[change.into()])?
         .ok_or_else(|| StoreError::not_found(change))?;
@@ -276,9 +287,16 @@ fn read_event(row: &Row) -> Result<ChangeEventRecord> {
 }
 
 /// Events after a number, oldest first.
-pub fn change_events(connection: &mut Connection, change: ChangeId, after: u64, limit: u32) -> Result<Vec<ChangeEventRecord>> {
+pub fn change_events(
+    connection: &mut Connection,
+    change: ChangeId,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<ChangeEventRecord>> {
     let rows = connection.query(
-        &format!("SELECT {EVENT_COLUMNS} FROM change_event WHERE change_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3"),
+        &format!(
+            "SELECT {EVENT_COLUMNS} FROM change_event WHERE change_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3"
+        ),
         &[change.into(), signed(after).into(), limit.into()],
     )?;
     rows.iter().map(read_event).collect()
@@ -296,7 +314,13 @@ pub fn change_history(connection: &mut Connection, change: ChangeId, limit: u32)
 }
 
 /// Events of one deployment after a number, oldest first; with `output`, its output too.
-pub fn deployment_events(connection: &mut Connection, deployment: DeploymentId, output: bool, after: u64, limit: u32) -> Result<Vec<ChangeEventRecord>> {
+pub fn deployment_events(
+    connection: &mut Connection,
+    deployment: DeploymentId,
+    output: bool,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<ChangeEventRecord>> {
     let machines = if output { "" } else { "AND machine <> 'output'" };
     let rows = connection.query(
         &format!("SELECT {EVENT_COLUMNS} FROM change_event WHERE deployment = ?1 AND number > ?2 {machines} ORDER BY number LIMIT ?3"),
@@ -306,7 +330,12 @@ pub fn deployment_events(connection: &mut Connection, deployment: DeploymentId, 
 }
 
 /// Output of one deployment after an event's number, oldest first.
-pub fn deployment_output(connection: &mut Connection, deployment: DeploymentId, after: u64, limit: u32) -> Result<Vec<ChangeEventRecord>> {
+pub fn deployment_output(
+    connection: &mut Connection,
+    deployment: DeploymentId,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<ChangeEventRecord>> {
     let rows = connection.query(
         &format!("SELECT {EVENT_COLUMNS} FROM change_event WHERE deployment = ?1 AND number > ?2 AND machine = 'output' ORDER BY number LIMIT ?3"),
         &[deployment.into(), signed(after).into(), limit.into()],

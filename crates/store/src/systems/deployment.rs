@@ -165,7 +165,8 @@ pub fn deployment_create(connection: &mut Connection, new: &NewDeployment, now: 
 
 /// The findings of this host are to be looked at again.
 fn due(connection: &mut Connection, plan: PlanId, host: HostId) -> Result<()> {
-    connection.execute("UPDATE plan_host SET due = due + 1 WHERE plan = ?1 AND host = ?2", &[plan.into(), host.into()])?;
+    connection
+        .execute("UPDATE plan_host SET due = due + 1 WHERE plan = ?1 AND host = ?2", &[plan.into(), host.into()])?;
     Ok(())
 }
 
@@ -177,13 +178,20 @@ pub fn deployment_get(connection: &mut Connection, id: DeploymentId) -> Result<D
 
 /// All deployments of a rollout.
 pub fn deployments_of_rollout(connection: &mut Connection, rollout: RolloutId) -> Result<Vec<DeploymentRecord>> {
-    let rows = connection.query(&format!("SELECT {COLUMNS} FROM deployment WHERE rollout = ?1 ORDER BY host"), &[rollout.into()])?;
+    let rows = connection
+        .query(&format!("SELECT {COLUMNS} FROM deployment WHERE rollout = ?1 ORDER BY host"), &[rollout.into()])?;
     rows.iter().map(read).collect()
 }
 
 /// How many deployments of a rollout are in each state, with each proof.
-pub fn deployment_counts(connection: &mut Connection, rollout: RolloutId) -> Result<Vec<(DeploymentState, ProofState, u64)>> {
-    let rows = connection.query("SELECT state, proof, COUNT(*) FROM deployment WHERE rollout = ?1 GROUP BY state, proof", &[rollout.into()])?;
+pub fn deployment_counts(
+    connection: &mut Connection,
+    rollout: RolloutId,
+) -> Result<Vec<(DeploymentState, ProofState, u64)>> {
+    let rows = connection.query(
+        "SELECT state, proof, COUNT(*) FROM deployment WHERE rollout = ?1 GROUP BY state, proof",
+        &[rollout.into()],
+    )?;
     rows.iter().map(|row| Ok((state(row.text(0)?)?, ProofState::parse(row.text(1)?)?, positive(row.int(2)?)))).collect()
 }
 
@@ -214,7 +222,10 @@ pub fn deployment_list(
 
 /// Deployments of a host, newest first.
 pub fn deployments_of_host(connection: &mut Connection, host: HostId, limit: u32) -> Result<Vec<DeploymentRecord>> {
-    let rows = connection.query(&format!("SELECT {COLUMNS} FROM deployment WHERE host = ?1 ORDER BY id DESC LIMIT ?2"), &[host.into(), limit.into()])?;
+    let rows = connection.query(
+        &format!("SELECT {COLUMNS} FROM deployment WHERE host = ?1 ORDER BY id DESC LIMIT ?2"),
+        &[host.into(), limit.into()],
+    )?;
     rows.iter().map(read).collect()
 }
 
@@ -312,7 +323,8 @@ pub fn deployment_anomaly(
 
 /// Notes that the host said something about it.
 pub fn deployment_heard(connection: &mut Connection, id: DeploymentId, now: Timestamp) -> Result<()> {
-    connection.execute("UPDATE deployment SET heard_at = ?2 WHERE id = ?1 AND heard_at < ?2", &[id.into(), now.into()])?;
+    connection
+        .execute("UPDATE deployment SET heard_at = ?2 WHERE id = ?1 AND heard_at < ?2", &[id.into(), now.into()])?;
     Ok(())
 }
 
@@ -327,7 +339,12 @@ pub fn deployment_deliver(connection: &mut Connection, id: DeploymentId, now: Ti
 }
 
 /// Asks an order back. `false` when it was asked back already.
-pub fn deployment_ask_back(connection: &mut Connection, deployment: &DeploymentRecord, actor: &str, now: Timestamp) -> Result<bool> {
+pub fn deployment_ask_back(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    actor: &str,
+    now: Timestamp,
+) -> Result<bool> {
     let written = connection.execute(
         "UPDATE deployment SET withdraw_at = ?3, generation = generation + 1, heard_at = ?3 WHERE id = ?1 AND generation = ?2 AND withdraw_at IS NULL",
         &[deployment.id.into(), deployment.generation.into(), now.into()],
@@ -339,7 +356,12 @@ pub fn deployment_ask_back(connection: &mut Connection, deployment: &DeploymentR
 }
 
 /// Orders the undo. `false` when it was ordered already.
-pub fn deployment_order_undo(connection: &mut Connection, deployment: &DeploymentRecord, actor: &str, now: Timestamp) -> Result<bool> {
+pub fn deployment_order_undo(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    actor: &str,
+    now: Timestamp,
+) -> Result<bool> {
     let written = connection.execute(
         "UPDATE deployment SET undo_at = ?3, generation = generation + 1, heard_at = ?3 WHERE id = ?1 AND generation = ?2 AND undo_at IS NULL",
         &[deployment.id.into(), deployment.generation.into(), now.into()],
@@ -351,7 +373,13 @@ pub fn deployment_order_undo(connection: &mut Connection, deployment: &Deploymen
 }
 
 /// Notes that the host refused the undo.
-pub fn deployment_undo_refused(connection: &mut Connection, deployment: &DeploymentRecord, actor: &str, reasons: &[Reason], now: Timestamp) -> Result<()> {
+pub fn deployment_undo_refused(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    actor: &str,
+    reasons: &[Reason],
+    now: Timestamp,
+) -> Result<()> {
     connection.execute(
         "UPDATE deployment SET undo_refused = ?2, generation = generation + 1 WHERE id = ?1",
         &[deployment.id.into(), json(reasons)?],
@@ -374,7 +402,13 @@ pub fn deployments_to_prove(connection: &mut Connection, limit: u32) -> Result<V
 }
 
 /// Notes what inventories say.
-pub fn deployment_set_proof(connection: &mut Connection, deployment: &DeploymentRecord, proof: ProofState, reasons: &[Reason], now: Timestamp) -> Result<()> {
+pub fn deployment_set_proof(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    proof: ProofState,
+    reasons: &[Reason],
+    now: Timestamp,
+) -> Result<()> {
     let written = connection.execute(
         "UPDATE deployment SET proof = ?3, proof_reasons = ?4, generation = generation + 1 WHERE id = ?1 AND generation = ?2",
         &[deployment.id.into(), deployment.generation.into(), proof.as_str().into(), json(reasons)?],
@@ -401,7 +435,13 @@ pub struct TaskRecord {
 }
 
 /// Notes where a task stands, as its host says.
-pub fn task_set(connection: &mut Connection, deployment: &DeploymentRecord, task: &TaskRecord, actor: &str, now: Timestamp) -> Result<()> {
+pub fn task_set(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    task: &TaskRecord,
+    actor: &str,
+    now: Timestamp,
+) -> Result<()> {
     connection.execute(
         "INSERT INTO task (deployment, number, name, state, reasons, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (deployment, number) DO UPDATE SET name = excluded.name, state = excluded.state, reasons = excluded.reasons, at = excluded.at",
@@ -429,7 +469,10 @@ pub fn task_set(connection: &mut Connection, deployment: &DeploymentRecord, task
 
 /// Tasks of a deployment, in order.
 pub fn tasks(connection: &mut Connection, deployment: DeploymentId) -> Result<Vec<TaskRecord>> {
-    let rows = connection.query("SELECT number, name, state, reasons, at FROM task WHERE deployment = ?1 ORDER BY number", &[deployment.into()])?;
+    let rows = connection.query(
+        "SELECT number, name, state, reasons, at FROM task WHERE deployment = ?1 ORDER BY number",
+        &[deployment.into()],
+    )?;
     rows.iter()
         .map(|row| {
             Ok(TaskRecord {
@@ -444,7 +487,13 @@ pub fn tasks(connection: &mut Connection, deployment: DeploymentId) -> Result<Ve
 }
 
 /// Adds output that its host sent; the caller has bounded the lines, which count as so many bytes.
-pub fn output_add(connection: &mut Connection, deployment: &DeploymentRecord, lines: &[String], bytes: u64, now: Timestamp) -> Result<()> {
+pub fn output_add(
+    connection: &mut Connection,
+    deployment: &DeploymentRecord,
+    lines: &[String],
+    bytes: u64,
+    now: Timestamp,
+) -> Result<()> {
     connection.execute(
         "UPDATE deployment SET output_bytes = output_bytes + ?2 WHERE id = ?1",
         &[deployment.id.into(), signed(bytes).into()],
@@ -519,7 +568,8 @@ pub fn order_put(connection: &mut Connection, host: HostId, order: &OrderRecord)
 
 /// Forgets an order whose time is over on the host, so that a new one is signed.
 pub fn order_forget(connection: &mut Connection, deployment: DeploymentId, action: &str) -> Result<()> {
-    connection.execute("DELETE FROM host_order WHERE deployment = ?1 AND action = ?2", &[deployment.into(), action.into()])?;
+    connection
+        .execute("DELETE FROM host_order WHERE deployment = ?1 AND action = ?2", &[deployment.into(), action.into()])?;
     Ok(())
 }
 

@@ -167,8 +167,10 @@ pub fn finding_get(connection: &mut Connection, id: FindingId) -> Result<Finding
 
 /// All findings of a host, closed ones too.
 pub fn finding_of_host(connection: &mut Connection, host: HostId) -> Result<Vec<FindingRecord>> {
-    let rows = connection
-        .query(&format!("SELECT {COLUMNS} FROM finding WHERE host = ?1 ORDER BY source, vulnerability"), &[host.into()])?;
+    let rows = connection.query(
+        &format!("SELECT {COLUMNS} FROM finding WHERE host = ?1 ORDER BY source, vulnerability"),
+        &[host.into()],
+    )?;
     rows.iter().map(read).collect()
 }
 
@@ -299,8 +301,10 @@ pub fn finding_hosts_of_vulnerability(connection: &mut Connection, vulnerability
 
 /// Counts of all findings by kind; kept as they change.
 pub fn finding_counts(connection: &mut Connection) -> Result<Vec<FindingCount>> {
-    let rows = connection
-        .query("SELECT state, verdict, level, fixable, exploited, findings FROM finding_count WHERE findings > 0", &[])?;
+    let rows = connection.query(
+        "SELECT state, verdict, level, fixable, exploited, findings FROM finding_count WHERE findings > 0",
+        &[],
+    )?;
     rows.iter()
         .map(|row| {
             let corrupt = || StoreError::Corrupt { what: "finding_count".into() };
@@ -516,7 +520,11 @@ pub fn evaluation_get(connection: &mut Connection, host: HostId) -> Result<Optio
 
 /// Hosts that were judged by other feed data than `feed_generation`, with their inventory's mark, at
 /// most `limit`; the retired are left alone.
-pub fn evaluation_outdated(connection: &mut Connection, feed_generation: i64, limit: u32) -> Result<Vec<(HostId, i64)>> {
+pub fn evaluation_outdated(
+    connection: &mut Connection,
+    feed_generation: i64,
+    limit: u32,
+) -> Result<Vec<(HostId, i64)>> {
     let rows = connection.query(
         "SELECT e.host, h.inventory_mark FROM host_evaluation e JOIN host h ON h.id = e.host
          WHERE e.feed_generation < ?1 AND h.state <> 'retired' ORDER BY e.feed_generation LIMIT ?2",

@@ -40,8 +40,7 @@ pub struct PlanRecord {
     pub changed_at: Timestamp,
 }
 
-const COLUMNS: &str =
-    "id, change_id, state, generation, answer_until, window_start, window_end, head, digest, risk, hosts, asked, changed_at";
+const COLUMNS: &str = "id, change_id, state, generation, answer_until, window_start, window_end, head, digest, risk, hosts, asked, changed_at";
 
 fn read(row: &Row) -> Result<PlanRecord> {
     Ok(PlanRecord {
@@ -104,7 +103,8 @@ pub fn plan_get(connection: &mut Connection, id: PlanId) -> Result<PlanRecord> {
 
 /// Drafts, oldest first.
 pub fn plan_drafts(connection: &mut Connection, limit: u32) -> Result<Vec<PlanRecord>> {
-    let rows = connection.query(&format!("SELECT {COLUMNS} FROM plan WHERE state = 'draft' ORDER BY id LIMIT ?1"), &[limit.into()])?;
+    let rows = connection
+        .query(&format!("SELECT {COLUMNS} FROM plan WHERE state = 'draft' ORDER BY id LIMIT ?1"), &[limit.into()])?;
     rows.iter().map(read).collect()
 }
 
@@ -141,7 +141,14 @@ pub fn plan_transition(
 }
 
 /// Writes what a draft became, and proposes it.
-pub fn plan_propose(connection: &mut Connection, draft: &PlanRecord, plan: &Plan, digest: &str, risk: &str, now: Timestamp) -> Result<PlanState> {
+pub fn plan_propose(
+    connection: &mut Connection,
+    draft: &PlanRecord,
+    plan: &Plan,
+    digest: &str,
+    risk: &str,
+    now: Timestamp,
+) -> Result<PlanState> {
     let head = Plan { hosts: Vec::new(), ..plan.clone() };
     let hosts = i64::try_from(plan.hosts.len()).unwrap_or(i64::MAX);
     let written = connection.execute(
@@ -189,7 +196,12 @@ pub fn plan_host_get(connection: &mut Connection, plan: PlanId, host: HostId) ->
 }
 
 /// Hosts of a plan, in the plan's order.
-pub fn plan_hosts(connection: &mut Connection, plan: PlanId, after: Option<HostId>, limit: u32) -> Result<Vec<HostPlan>> {
+pub fn plan_hosts(
+    connection: &mut Connection,
+    plan: PlanId,
+    after: Option<HostId>,
+    limit: u32,
+) -> Result<Vec<HostPlan>> {
     let after: Value = after.map_or_else(|| Value::Blob(Vec::new()), Value::from);
     let rows = connection.query(
         "SELECT host, host_name, os, manifest, notes FROM plan_host WHERE plan = ?1 AND host > ?2 ORDER BY host LIMIT ?3",
@@ -200,7 +212,8 @@ pub fn plan_hosts(connection: &mut Connection, plan: PlanId, after: Option<HostI
 
 /// Id and name of every host of a plan, in the plan's order.
 pub fn plan_host_names(connection: &mut Connection, plan: PlanId) -> Result<Vec<(HostId, String)>> {
-    let rows = connection.query("SELECT host, host_name FROM plan_host WHERE plan = ?1 ORDER BY host", &[plan.into()])?;
+    let rows =
+        connection.query("SELECT host, host_name FROM plan_host WHERE plan = ?1 ORDER BY host", &[plan.into()])?;
     rows.iter().map(|row| Ok((row.id(0)?, row.text(1)?.to_owned()))).collect()
 }
 
@@ -217,7 +230,10 @@ pub fn plan_finding_add(connection: &mut Connection, plan: PlanId, host: HostId,
 
 /// The findings of a host that a plan is to close.
 pub fn plan_findings(connection: &mut Connection, plan: PlanId, host: HostId) -> Result<Vec<FindingId>> {
-    let rows = connection.query("SELECT finding FROM plan_finding WHERE plan = ?1 AND host = ?2 ORDER BY finding", &[plan.into(), host.into()])?;
+    let rows = connection.query(
+        "SELECT finding FROM plan_finding WHERE plan = ?1 AND host = ?2 ORDER BY finding",
+        &[plan.into(), host.into()],
+    )?;
     rows.iter().map(|row| row.id(0)).collect()
 }
 
@@ -225,13 +241,19 @@ pub fn plan_findings(connection: &mut Connection, plan: PlanId, host: HostId) ->
 pub fn plan_finding_page(connection: &mut Connection, plan: PlanId, limit: u32) -> Result<(u64, Vec<FindingId>)> {
     let count = connection.query_one("SELECT COUNT(*) FROM plan_finding WHERE plan = ?1", &[plan.into()])?;
     let count = count.map_or(Ok(0), |row| row.int(0)).map(positive)?;
-    let rows = connection.query("SELECT finding FROM plan_finding WHERE plan = ?1 ORDER BY host, finding LIMIT ?2", &[plan.into(), limit.into()])?;
+    let rows = connection.query(
+        "SELECT finding FROM plan_finding WHERE plan = ?1 ORDER BY host, finding LIMIT ?2",
+        &[plan.into(), limit.into()],
+    )?;
     Ok((count, rows.iter().map(|row| row.id(0)).collect::<Result<_>>()?))
 }
 
 /// Changes whose plan is to close a finding, newest first.
 pub fn plan_of_finding(connection: &mut Connection, finding: FindingId, limit: u32) -> Result<Vec<PlanId>> {
-    let rows = connection.query("SELECT plan FROM plan_finding WHERE finding = ?1 ORDER BY plan DESC LIMIT ?2", &[finding.into(), limit.into()])?;
+    let rows = connection.query(
+        "SELECT plan FROM plan_finding WHERE finding = ?1 ORDER BY plan DESC LIMIT ?2",
+        &[finding.into(), limit.into()],
+    )?;
     rows.iter().map(|row| row.id(0)).collect()
 }
 
@@ -282,7 +304,11 @@ pub fn plan_findings_looked_at(connection: &mut Connection, row: &FindingsRow, f
         "UPDATE plan_host SET findings = ?4, due = due - ?5 WHERE plan = ?1 AND host = ?2 AND findings = ?3 AND due >= ?5",
         &[row.plan.into(), row.host.into(), (&row.findings).into(), findings.into(), row.due.into()],
     )?;
-    if written == 0 { Err(StoreError::conflict(format!("the findings of {} in {}", row.host, row.plan))) } else { Ok(()) }
+    if written == 0 {
+        Err(StoreError::conflict(format!("the findings of {} in {}", row.host, row.plan)))
+    } else {
+        Ok(())
+    }
 }
 
 /// One approval.
@@ -318,7 +344,10 @@ pub fn approval_add(connection: &mut Connection, plan: PlanId, approval: &Approv
 
 /// Approvals of a plan, oldest first.
 pub fn approvals(connection: &mut Connection, plan: PlanId) -> Result<Vec<ApprovalRecord>> {
-    let rows = connection.query("SELECT by_name, by_id, digest, comment, at FROM approval WHERE plan = ?1 ORDER BY at, by_name", &[plan.into()])?;
+    let rows = connection.query(
+        "SELECT by_name, by_id, digest, comment, at FROM approval WHERE plan = ?1 ORDER BY at, by_name",
+        &[plan.into()],
+    )?;
     rows.iter()
         .map(|row| {
             Ok(ApprovalRecord {
@@ -334,6 +363,7 @@ pub fn approvals(connection: &mut Connection, plan: PlanId) -> Result<Vec<Approv
 
 /// How far the findings of a host of a plan are; `None`: the host is not in the plan.
 pub fn plan_findings_standing(connection: &mut Connection, plan: PlanId, host: HostId) -> Result<Option<String>> {
-    let row = connection.query_one("SELECT findings FROM plan_host WHERE plan = ?1 AND host = ?2", &[plan.into(), host.into()])?;
+    let row = connection
+        .query_one("SELECT findings FROM plan_host WHERE plan = ?1 AND host = ?2", &[plan.into(), host.into()])?;
     row.map(|row| row.text(0).map(str::to_owned)).transpose()
 }

@@ -112,13 +112,15 @@ pub fn rehearsal_get(connection: &mut Connection, id: RehearsalId) -> Result<Reh
 
 /// All dry runs of a plan, by host.
 pub fn rehearsals_of_plan(connection: &mut Connection, plan: PlanId) -> Result<Vec<RehearsalRecord>> {
-    let rows = connection.query(&format!("SELECT {COLUMNS} FROM rehearsal WHERE plan = ?1 ORDER BY host"), &[plan.into()])?;
+    let rows =
+        connection.query(&format!("SELECT {COLUMNS} FROM rehearsal WHERE plan = ?1 ORDER BY host"), &[plan.into()])?;
     rows.iter().map(read).collect()
 }
 
 /// Host, name and reasons of some hosts of a change that were left out, and how many there are in each state.
 pub fn rehearsal_counts(connection: &mut Connection, plan: PlanId) -> Result<Vec<(RehearsalState, u64)>> {
-    let rows = connection.query("SELECT state, COUNT(*) FROM rehearsal WHERE plan = ?1 GROUP BY state", &[plan.into()])?;
+    let rows =
+        connection.query("SELECT state, COUNT(*) FROM rehearsal WHERE plan = ?1 GROUP BY state", &[plan.into()])?;
     rows.iter().map(|row| Ok((RehearsalState::parse(row.text(0)?)?, positive(row.int(1)?)))).collect()
 }
 
@@ -132,7 +134,13 @@ pub fn rehearsals_asked_of_host(connection: &mut Connection, host: HostId, limit
 }
 
 /// Notes an answer of its host. Whether it was still waited for.
-pub fn rehearsal_answer(connection: &mut Connection, id: RehearsalId, host: HostId, outcome: &RehearsalOutcome, now: Timestamp) -> Result<bool> {
+pub fn rehearsal_answer(
+    connection: &mut Connection,
+    id: RehearsalId,
+    host: HostId,
+    outcome: &RehearsalOutcome,
+    now: Timestamp,
+) -> Result<bool> {
     let written = connection.execute(
         "UPDATE rehearsal SET state = 'answered', outcome = ?3, answered_at = ?4 WHERE id = ?1 AND host = ?2 AND state = 'asked'",
         &[id.into(), host.into(), json(outcome)?, now.into()],
@@ -142,6 +150,9 @@ pub fn rehearsal_answer(connection: &mut Connection, id: RehearsalId, host: Host
 
 /// Waits for no answers of a plan any more. The hosts that were asked.
 pub fn rehearsals_drop(connection: &mut Connection, plan: PlanId) -> Result<Vec<HostId>> {
-    let rows = connection.query("UPDATE rehearsal SET state = 'dropped' WHERE plan = ?1 AND state = 'asked' RETURNING host", &[plan.into()])?;
+    let rows = connection.query(
+        "UPDATE rehearsal SET state = 'dropped' WHERE plan = ?1 AND state = 'asked' RETURNING host",
+        &[plan.into()],
+    )?;
     rows.iter().map(|row| row.id(0)).collect()
 }

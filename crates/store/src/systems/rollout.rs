@@ -103,7 +103,10 @@ pub fn rollouts_open(connection: &mut Connection) -> Result<Vec<RolloutRecord>> 
 
 /// Notes that nothing more is to be done, if nothing went on meanwhile.
 pub fn rollout_rest(connection: &mut Connection, rollout: &RolloutRecord) -> Result<()> {
-    connection.execute("UPDATE rollout SET open = 0 WHERE id = ?1 AND generation = ?2", &[rollout.id.into(), rollout.generation.into()])?;
+    connection.execute(
+        "UPDATE rollout SET open = 0 WHERE id = ?1 AND generation = ?2",
+        &[rollout.id.into(), rollout.generation.into()],
+    )?;
     Ok(())
 }
 
@@ -140,7 +143,10 @@ pub fn rollout_transition(
 
 /// Waves of a rollout, in order.
 pub fn waves(connection: &mut Connection, rollout: RolloutId) -> Result<Vec<WaveRecord>> {
-    let rows = connection.query("SELECT number, state, generation, since, opened_at FROM wave WHERE rollout = ?1 ORDER BY number", &[rollout.into()])?;
+    let rows = connection.query(
+        "SELECT number, state, generation, since, opened_at FROM wave WHERE rollout = ?1 ORDER BY number",
+        &[rollout.into()],
+    )?;
     rows.iter()
         .map(|row| {
             Ok(WaveRecord {

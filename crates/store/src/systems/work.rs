@@ -46,7 +46,10 @@ pub fn work_highest(connection: &mut Connection) -> Result<u64> {
 
 /// The hosts that were marked after `seen`, up to and with `highest`.
 pub fn work_between(connection: &mut Connection, seen: u64, highest: u64) -> Result<Vec<HostId>> {
-    let rows = connection.query("SELECT host FROM work WHERE mark > ?1 AND mark <= ?2", &[signed(seen).into(), signed(highest).into()])?;
+    let rows = connection.query(
+        "SELECT host FROM work WHERE mark > ?1 AND mark <= ?2",
+        &[signed(seen).into(), signed(highest).into()],
+    )?;
     rows.iter().map(|row| row.id(0)).collect()
 }
 
@@ -68,7 +71,11 @@ pub fn work_standing(connection: &mut Connection, host: HostId) -> Result<Option
         &[host.into()],
     )?;
     row.map(|row| {
-        Ok(WorkStanding { state: super::body::state(row.text(0)?)?, name: row.text(1)?.to_owned(), mark: positive(row.int(2)?) })
+        Ok(WorkStanding {
+            state: super::body::state(row.text(0)?)?,
+            name: row.text(1)?.to_owned(),
+            mark: positive(row.int(2)?),
+        })
     })
     .transpose()
 }

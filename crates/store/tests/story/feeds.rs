@@ -48,7 +48,11 @@ fn kept(store: &Store) -> Vec<String> {
     let mut kept = Vec::new();
     let releases = ["bookworm".to_owned(), "trixie".to_owned()];
     store
-        .read_blocking(|c| advisory::advisory_each(c, &releases, |set| kept.extend(set.iter().map(|a| format!("{} {}", a.source, a.vulnerability)))))
+        .read_blocking(|c| {
+            advisory::advisory_each(c, &releases, |set| {
+                kept.extend(set.iter().map(|a| format!("{} {}", a.source, a.vulnerability)))
+            })
+        })
         .unwrap();
     kept
 }
@@ -56,11 +60,13 @@ fn kept(store: &Store) -> Vec<String> {
 #[test]
 fn a_load_rewrites_only_what_changed() {
     on_both(|store| {
-        let first = || vec![statement("app", "CVE-1", "2"), statement("app", "CVE-2", "3"), statement("lib", "CVE-2", "9")];
+        let first =
+            || vec![statement("app", "CVE-1", "2"), statement("app", "CVE-2", "3"), statement("lib", "CVE-2", "9")];
         assert_eq!(replace(store, first()), 2);
         assert_eq!(replace(store, first().into_iter().rev().collect()), 0, "the order in the document does not matter");
         assert_eq!(kept(store), ["app CVE-1", "app CVE-2", "lib CVE-2"]);
-        let about = |name: &str| store.read_blocking(|c| advisory::advisory_of_vulnerability(c, &VulnId(name.into()))).unwrap();
+        let about =
+            |name: &str| store.read_blocking(|c| advisory::advisory_of_vulnerability(c, &VulnId(name.into()))).unwrap();
         assert_eq!(about("CVE-2"), [statement("app", "CVE-2", "3"), statement("lib", "CVE-2", "9")]);
 
         assert_eq!(replace(store, vec![statement("app", "CVE-1", "2"), statement("new", "CVE-3", "1")]), 3);
@@ -84,7 +90,8 @@ fn another_feeds_data_stays() {
 #[test]
 fn a_big_load_is_written_in_groups() {
     on_both(|store| {
-        let many: Vec<Advisory> = (0..1_700).map(|n| statement(&format!("source-{n:05}"), &format!("CVE-2024-{}", n % 900), "2")).collect();
+        let many: Vec<Advisory> =
+            (0..1_700).map(|n| statement(&format!("source-{n:05}"), &format!("CVE-2024-{}", n % 900), "2")).collect();
         assert_eq!(replace(store, many.clone()), 1_700);
         assert_eq!(kept(store).len(), 1_700);
         assert_eq!(replace(store, many), 0);
@@ -111,12 +118,18 @@ fn every_feed_brings_its_part_and_sameness_is_no_change() {
         assert_eq!(merge(vec![("CVE-1", scored(0.25))]), 1);
         assert_eq!(merge(vec![("CVE-1", exploited.clone())]), 1);
         assert_eq!(merge(vec![("CVE-1", VulnerabilityFacts { cvss: Some(cvss.clone()), ..Default::default() })]), 1);
-        let whole = VulnerabilityFacts { description: "A flaw.".into(), cvss: Some(cvss), epss: Some(Epss { score: 0.25, percentile: 0.9 }), kev: Some(kev) };
+        let whole = VulnerabilityFacts {
+            description: "A flaw.".into(),
+            cvss: Some(cvss),
+            epss: Some(Epss { score: 0.25, percentile: 0.9 }),
+            kev: Some(kev),
+        };
         assert_eq!(facts(store, "CVE-1"), whole);
 
         assert_eq!(merge(vec![("CVE-1", described), ("CVE-1", exploited), ("CVE-1", scored(0.25))]), 0);
         assert_eq!(merge(vec![("CVE-1", scored(0.5)), ("CVE-9", scored(0.5))]), 2);
-        let cleared = store.write_blocking(|c| vulnerability::vulnerability_clear_kev(c, &[VulnId("CVE-7".into())])).unwrap();
+        let cleared =
+            store.write_blocking(|c| vulnerability::vulnerability_clear_kev(c, &[VulnId("CVE-7".into())])).unwrap();
         assert_eq!((cleared, facts(store, "CVE-1").kev), (1, None));
         let all = store.read_blocking(vulnerability::vulnerability_all).unwrap();
         assert_eq!(all.len(), 3);

@@ -46,7 +46,10 @@ impl Feed for DebianTracker {
         // The first record ends well within this, however long its description.
         let head = reading::head(document.bytes, 64 * 1024);
         let said = |word: &[u8]| reading::contains(head, word);
-        reading::first_byte(head) == Some(b'{') && said(b"\"releases\"") && said(b"\"repositories\"") && said(b"\"urgency\"")
+        reading::first_byte(head) == Some(b'{')
+            && said(b"\"releases\"")
+            && said(b"\"repositories\"")
+            && said(b"\"urgency\"")
     }
 
     fn read(&self, document: Document<'_>) -> Result<FeedContent, PluginError> {
@@ -257,7 +260,10 @@ mod tests {
             (r#"{"status":"open","urgency":"not yet assigned"}"#, unfixed(Disposition::Pending)),
             (r#"{"status":"open","urgency":"unimportant"}"#, unfixed(Disposition::Unimportant)),
             (r#"{"status":"open","urgency":"end-of-life"}"#, unfixed(Disposition::EndOfLife)),
-            (r#"{"status":"open","urgency":"low","nodsa":"Minor issue","nodsa_reason":""}"#, unfixed(Disposition::NoDsa)),
+            (
+                r#"{"status":"open","urgency":"low","nodsa":"Minor issue","nodsa_reason":""}"#,
+                unfixed(Disposition::NoDsa),
+            ),
             (r#"{"status":"open","nodsa":"Minor issue","nodsa_reason":"ignored"}"#, unfixed(Disposition::Ignored)),
             (r#"{"status":"open","nodsa":"Fix along","nodsa_reason":"postponed"}"#, unfixed(Disposition::Postponed)),
             (r#"{"status":"undetermined","urgency":"medium"}"#, Statement::UnderInvestigation),

@@ -33,7 +33,8 @@ impl Feed for Epss {
 
     fn recognises(&self, document: Document<'_>) -> bool {
         let head = reading::head(document.bytes, 1024);
-        head.starts_with(b"cve,epss") || (head.starts_with(b"#model_version") && reading::contains(head, b"\ncve,epss"))
+        head.starts_with(b"cve,epss")
+            || (head.starts_with(b"#model_version") && reading::contains(head, b"\ncve,epss"))
             || (head.starts_with(b"#model_version") && reading::contains(head, b"\r\ncve,epss"))
     }
 
@@ -134,13 +135,16 @@ mod tests {
         let content = read("cve,epss,percentile\nCVE-2020-5902,1.5,0.9\nnonsense,0.1,0.1\nCVE-2020-5903,NaN,0.9\nCVE-2020-5904,0.1\nCVE-2020-5905,0.1,0.2,0.3\nCVE-2020-5906,0.1,0.2\n").unwrap();
         assert_eq!(content.facts.len(), 1);
         let problems: Vec<String> = content.problems.iter().map(|p| format!("{}: {}", p.place, p.message)).collect();
-        assert_eq!(problems, [
-            "epss.csv: line 2: the score `1.5` is not between 0 and 1",
-            "epss.csv: line 3: `nonsense` is not a CVE id",
-            "epss.csv: line 4: the score `NaN` is not between 0 and 1",
-            "epss.csv: line 5: no percentile",
-            "epss.csv: line 6: more columns than the header",
-        ]);
+        assert_eq!(
+            problems,
+            [
+                "epss.csv: line 2: the score `1.5` is not between 0 and 1",
+                "epss.csv: line 3: `nonsense` is not a CVE id",
+                "epss.csv: line 4: the score `NaN` is not between 0 and 1",
+                "epss.csv: line 5: no percentile",
+                "epss.csv: line 6: more columns than the header",
+            ]
+        );
     }
 
     #[test]

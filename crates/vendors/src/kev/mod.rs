@@ -52,7 +52,10 @@ impl Feed for CisaKev {
         let head = reading::head(document.bytes, 8 * 1024);
         let said = |word: &[u8]| reading::contains(head, word);
         // The JSON schema of the catalogue, which CISA serves beside it, names the same words.
-        reading::first_byte(head) == Some(b'{') && said(b"\"catalogVersion\"") && said(b"\"vulnerabilities\"") && !said(b"\"$schema\"")
+        reading::first_byte(head) == Some(b'{')
+            && said(b"\"catalogVersion\"")
+            && said(b"\"vulnerabilities\"")
+            && !said(b"\"$schema\"")
     }
 
     fn read(&self, document: Document<'_>) -> Result<FeedContent, PluginError> {
@@ -98,7 +101,10 @@ fn entry(raw: &RawValue) -> Result<(VulnId, VulnerabilityFacts), String> {
 
 fn is_date(text: &str) -> bool {
     text.len() == 10
-        && text.bytes().enumerate().all(|(index, b)| if matches!(index, 4 | 7) { b == b'-' } else { b.is_ascii_digit() })
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(index, b)| if matches!(index, 4 | 7) { b == b'-' } else { b.is_ascii_digit() })
 }
 
 #[cfg(test)]
@@ -121,7 +127,10 @@ mod tests {
         let kev = content.facts[0].1.kev.clone().unwrap();
         assert_eq!((content.facts.len(), kev.date_added.as_str(), kev.ransomware), (1, "2022-06-27", true));
         let places: Vec<&str> = content.problems.iter().map(|p| p.place.as_str()).collect();
-        assert_eq!(places, ["kev.json: vulnerabilities[1]", "kev.json: vulnerabilities[2]", "kev.json: vulnerabilities[3]"]);
+        assert_eq!(
+            places,
+            ["kev.json: vulnerabilities[1]", "kev.json: vulnerabilities[2]", "kev.json: vulnerabilities[3]"]
+        );
         let short = read(r#"{"catalogVersion":"1","count":2,"vulnerabilities":[]}"#).unwrap();
         assert_eq!(short.problems[0].message, "the catalogue says 2 entries, it has 0");
     }

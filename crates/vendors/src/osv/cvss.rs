@@ -8,7 +8,9 @@ pub(super) fn base_score(vector: &str) -> Option<f64> {
     }
     let metrics = vector.strip_prefix("CVSS:3.1/").or_else(|| vector.strip_prefix("CVSS:3.0/"))?;
     let metric = |name: &str| {
-        metrics.split('/').find_map(|metric| metric.split_once(':').filter(|(key, _)| *key == name).map(|(_, value)| value))
+        metrics
+            .split('/')
+            .find_map(|metric| metric.split_once(':').filter(|(key, _)| *key == name).map(|(_, value)| value))
     };
     let changed = match metric("S")? {
         "C" => true,
@@ -49,11 +51,8 @@ pub(super) fn base_score(vector: &str) -> Option<f64> {
         })
     };
     let sub_score: f64 = 1.0 - (1.0 - impact_part("C")?) * (1.0 - impact_part("I")?) * (1.0 - impact_part("A")?);
-    let impact = if changed {
-        7.52 * (sub_score - 0.029) - 3.25 * (sub_score - 0.02).powi(15)
-    } else {
-        6.42 * sub_score
-    };
+    let impact =
+        if changed { 7.52 * (sub_score - 0.029) - 3.25 * (sub_score - 0.02).powi(15) } else { 6.42 * sub_score };
     if impact <= 0.0 {
         return Some(0.0);
     }
@@ -94,7 +93,13 @@ mod tests {
 
     #[test]
     fn what_is_no_vector_of_version_3_has_no_score() {
-        for vector in ["", "CVSS:3.1/", "CVSS:3.1/AV:N", "CVSS:4.0/AV:N/AC:L/AT:N", "CVSS:3.1/AV:X/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"] {
+        for vector in [
+            "",
+            "CVSS:3.1/",
+            "CVSS:3.1/AV:N",
+            "CVSS:4.0/AV:N/AC:L/AT:N",
+            "CVSS:3.1/AV:X/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H",
+        ] {
             assert_eq!(base_score(vector), None, "{vector}");
         }
     }

@@ -118,7 +118,9 @@ impl Feed for OsvDebian {
             return false;
         }
         match serde_json::from_slice::<Sketch>(document.bytes) {
-            Ok(sketch) => sketch.affected.iter().filter_map(|affected| affected.package.as_ref()).any(Package::is_debian),
+            Ok(sketch) => {
+                sketch.affected.iter().filter_map(|affected| affected.package.as_ref()).any(Package::is_debian)
+            }
             // Cut or otherwise wrong: to be read, so that it is told.
             Err(_) => said(b"\"id\"") && said(b"\"modified\""),
         }
@@ -167,7 +169,8 @@ impl OsvDebian {
 
     fn advisories(&self, record: &Record<'_>, vulnerabilities: &[VulnId], entry: &Entry, content: &mut FeedContent) {
         for vulnerability in vulnerabilities {
-            let aliases = record.aliases.iter().filter(|alias| **alias != vulnerability.0 && reading::is_record_name(alias));
+            let aliases =
+                record.aliases.iter().filter(|alias| **alias != vulnerability.0 && reading::is_record_name(alias));
             for statement in &entry.statements {
                 content.advisories.push(Advisory {
                     feed: self.name(),
@@ -251,8 +254,13 @@ fn vulnerabilities(record: &Record<'_>) -> Vec<VulnId> {
         return vec![VulnId(named.to_owned())];
     }
     let cves = |names: &[&Vec<String>]| -> Vec<VulnId> {
-        let mut cves: Vec<VulnId> =
-            names.iter().flat_map(|names| names.iter()).filter(|name| reading::is_cve(name)).cloned().map(VulnId).collect();
+        let mut cves: Vec<VulnId> = names
+            .iter()
+            .flat_map(|names| names.iter())
+            .filter(|name| reading::is_cve(name))
+            .cloned()
+            .map(VulnId)
+            .collect();
         cves.sort();
         cves.dedup();
         cves
@@ -270,11 +278,10 @@ fn facts(record: &Record<'_>, vulnerabilities: &[VulnId]) -> Option<(VulnId, Vul
     }
     let description = record.details.as_deref().or(record.summary.as_deref()).unwrap_or_default();
     let description = reading::clip(description, reading::DESCRIPTION);
-    let cvss = record
-        .severity
-        .iter()
-        .filter(|severity| severity.kind == "CVSS_V3")
-        .find_map(|severity| Some(Cvss { score: cvss::base_score(&severity.score)?, vector: severity.score.clone() }));
+    let cvss =
+        record.severity.iter().filter(|severity| severity.kind == "CVSS_V3").find_map(|severity| {
+            Some(Cvss { score: cvss::base_score(&severity.score)?, vector: severity.score.clone() })
+        });
     if description.is_empty() && cvss.is_none() {
         return None;
     }

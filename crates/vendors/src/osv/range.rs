@@ -38,7 +38,11 @@ enum Mark {
 }
 
 /// What the ranges state; without a range that this ordering understands, the single versions.
-pub(super) fn statements(ranges: &[Range], versions: &[String], disposition: Disposition) -> Result<Vec<Statement>, String> {
+pub(super) fn statements(
+    ranges: &[Range],
+    versions: &[String],
+    disposition: Disposition,
+) -> Result<Vec<Statement>, String> {
     let mut statements = Vec::new();
     let ours = ranges.iter().filter(|range| range.kind == "ECOSYSTEM");
     let mut understood = false;

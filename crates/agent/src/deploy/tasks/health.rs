@@ -73,13 +73,17 @@ fn missing(before: &[Service], now: &[Service], system: &dyn System) -> Vec<Reas
             if same.is_empty()
                 && let Some(why) = system.why_failed(&service.unit)
             {
-                reasons.push(Reason::new("health.not-active", format!("{name} was active before and is not now: {why}")));
+                reasons
+                    .push(Reason::new("health.not-active", format!("{name} was active before and is not now: {why}")));
             }
             continue;
         }
         for listens in service.listens.iter().filter(|listens| port(listens) < ephemeral) {
             if !same.iter().any(|other| other.listens.contains(listens)) {
-                reasons.push(Reason::new("health.not-listening", format!("{name} listened on {listens} before and does not now")));
+                reasons.push(Reason::new(
+                    "health.not-listening",
+                    format!("{name} listened on {listens} before and does not now"),
+                ));
             }
         }
     }

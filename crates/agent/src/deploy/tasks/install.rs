@@ -49,7 +49,8 @@ impl Task for Install {
 }
 
 fn finish_interrupted(context: &TaskContext<'_>) -> Result<Outcome, Failure> {
-    let mut notes = vec![Reason::new("install.interrupted", "the install was cut off; what was begun is finished first")];
+    let mut notes =
+        vec![Reason::new("install.interrupted", "the install was cut off; what was begun is finished first")];
     match context.provider.recover(&context.acting()) {
         Ok(mended) => notes.extend(mended),
         Err(error) => notes.extend(told(&error)),

@@ -52,7 +52,10 @@ pub(crate) enum Rebooted {
 /// this process.
 pub(crate) fn see_reboot(context: &TaskContext<'_>, first: bool) -> Rebooted {
     let Left::Reboot { boot_id } = context.deployment.left(TaskName::Reboot) else {
-        return Rebooted::GivenUp(Reason::new("reboot.no-record", "the journal does not tell in which boot the reboot was asked for"));
+        return Rebooted::GivenUp(Reason::new(
+            "reboot.no-record",
+            "the journal does not tell in which boot the reboot was asked for",
+        ));
     };
     if context.system.boot_id() != *boot_id {
         return Rebooted::Proved;

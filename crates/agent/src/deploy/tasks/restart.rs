@@ -9,8 +9,22 @@ use std::collections::BTreeSet;
 /// Services whose restart ends sessions or takes the host down with it; the list follows
 /// needrestart's. They are named and left to a person or a reboot.
 const LEFT_ALONE: [&str; 16] = [
-    "dbus", "gdm", "gdm3", "kdm", "lightdm", "lxdm", "sddm", "xdm", "greetd", "getty@", "serial-getty@", "autovt@",
-    "systemd-logind", "networking", "NetworkManager", "wpa_supplicant",
+    "dbus",
+    "gdm",
+    "gdm3",
+    "kdm",
+    "lightdm",
+    "lxdm",
+    "sddm",
+    "xdm",
+    "greetd",
+    "getty@",
+    "serial-getty@",
+    "autovt@",
+    "systemd-logind",
+    "networking",
+    "NetworkManager",
+    "wpa_supplicant",
 ];
 
 /// Restarts what uses replaced files.
@@ -62,7 +76,10 @@ pub(super) fn restart_pending(context: &TaskContext<'_>) -> Restarted {
     }
     let mut restarted = Restarted::default();
     for executable in others {
-        restarted.note("restart.no-service", format!("{executable} uses replaced files but is no service: restart it by hand"));
+        restarted.note(
+            "restart.no-service",
+            format!("{executable} uses replaced files but is no service: restart it by hand"),
+        );
     }
     if units.is_empty() {
         return restarted;
@@ -74,13 +91,19 @@ pub(super) fn restart_pending(context: &TaskContext<'_>) -> Restarted {
     };
     if let Some(why) = refused {
         let units: Vec<String> = units.into_iter().collect();
-        restarted.note("restart.pending", format!("{} still use replaced files and were not restarted: {why}", units.join(", ")));
+        restarted.note(
+            "restart.pending",
+            format!("{} still use replaced files and were not restarted: {why}", units.join(", ")),
+        );
         return restarted;
     }
     let own = own_unit();
     for unit in units {
         if unit == own || is_left_alone(&unit) {
-            restarted.note("restart.left-alone", format!("{unit} uses replaced files and was left alone: restart it by hand or reboot"));
+            restarted.note(
+                "restart.left-alone",
+                format!("{unit} uses replaced files and was left alone: restart it by hand or reboot"),
+            );
             continue;
         }
         match context.system.restart(&unit) {

@@ -31,7 +31,13 @@ struct Found {
 type Done = fettle_store::Result<Result<ChangeId, OpsError>>;
 
 /// Runs one act in one write, then wakes whoever has to look.
-async fn act<F>(state: &AppState, actor: &Actor, change: &str, permission: Permission, run: F) -> Result<ChangeDetail, OpsError>
+async fn act<F>(
+    state: &AppState,
+    actor: &Actor,
+    change: &str,
+    permission: Permission,
+    run: F,
+) -> Result<ChangeDetail, OpsError>
 where
     F: FnOnce(&mut Connection, Found) -> fettle_store::Result<Result<(), OpsError>> + Send + 'static,
 {
@@ -76,7 +82,12 @@ pub(super) fn is_requester(record: &ChangeRecord, actor: &Actor) -> bool {
 }
 
 /// Approves exactly the plan with this digest.
-pub async fn approve(state: &AppState, actor: &Actor, change: &str, request: ChangeApprove) -> Result<ChangeDetail, OpsError> {
+pub async fn approve(
+    state: &AppState,
+    actor: &Actor,
+    change: &str,
+    request: ChangeApprove,
+) -> Result<ChangeDetail, OpsError> {
     said(&request.comment)?;
     let (settings, who, now) = (state.settings.changes.clone(), actor.clone(), clock::now());
     act(state, actor, change, Permission::ChangeApprove, move |connection, found| {
@@ -84,27 +95,46 @@ pub async fn approve(state: &AppState, actor: &Actor, change: &str, request: Cha
         if let Err(error) = check_approval(&found, &given, &settings, &who, &request.digest) {
             return Ok(Err(error));
         }
-        let approval = ApprovalRecord { by: who.name.clone(), by_id: who.user, digest: request.digest.clone(), comment: request.comment.clone(), at: now };
+        let approval = ApprovalRecord {
+            by: who.name.clone(),
+            by_id: who.user,
+            digest: request.digest.clone(),
+            comment: request.comment.clone(),
+            at: now,
+        };
         plan::approval_add(connection, found.plan.id, &approval)?;
         let count = u32::try_from(given.len() + 1).unwrap_or(u32::MAX);
         let reasons = said(&request.comment).unwrap_or_default();
         note(connection, &found, "approve", &who, &reasons, now)?;
         if count >= settings.approvals.max(1) {
-            let text = format!("{count} of {} approvals are given, each for digest {}", settings.approvals.max(1), request.digest);
+            let text = format!(
+                "{count} of {} approvals are given, each for digest {}",
+                settings.approvals.max(1),
+                request.digest
+            );
             let reason = [Reason::from_source("plan.approved", text, found.plan.id.to_string())];
             plan::plan_transition(connection, &found.plan, PlanEvent::Approve, &who.name, &reason, now)?;
         }
-        let detail = serde_json::json!({ "number": found.record.number, "digest": request.digest, "comment": request.comment });
+        let detail =
+            serde_json::json!({ "number": found.record.number, "digest": request.digest, "comment": request.comment });
         audit::append(connection, now, &who.record("change.approve", found.record.id, detail))?;
         Ok(Ok(()))
     })
     .await
 }
 
-fn check_approval(found: &Found, given: &[ApprovalRecord], settings: &ChangeSettings, who: &Actor, digest: &str) -> Result<(), OpsError> {
+fn check_approval(
+    found: &Found,
+    given: &[ApprovalRecord],
+    settings: &ChangeSettings,
+    who: &Actor,
+    digest: &str,
+) -> Result<(), OpsError> {
     let number = found.record.number;
     if found.plan.state != PlanState::Proposed {
-        return Err(OpsError::Conflict { what: format!("change {number} cannot be approved: its plan is {}", found.plan.state) });
+        return Err(OpsError::Conflict {
+            what: format!("change {number} cannot be approved: its plan is {}", found.plan.state),
+        });
     }
     if !settings.requester_may_approve && is_requester(&found.record, who) {
         return Err(OpsError::Forbidden {
@@ -114,23 +144,52 @@ fn check_approval(found: &Found, given: &[ApprovalRecord], settings: &ChangeSett
     }
     if digest != found.plan.digest {
         return Err(OpsError::Conflict {
-            what: format!("the plan of change {number} has digest {}, not the one you approve: look at it again (`fettle change show {number}`)", found.plan.digest),
+            what: format!(
+                "the plan of change {number} has digest {}, not the one you approve: look at it again (`fettle change show {number}`)",
+                found.plan.digest
+            ),
         });
     }
-    if given.iter().any(|approval| approval.by == who.name || (approval.by_id.is_some() && approval.by_id == who.user)) {
-        return Err(OpsError::Conflict { what: format!("{} has approved change {number} already; another person is needed", who.name) });
+    if given.iter().any(|approval| approval.by == who.name || (approval.by_id.is_some() && approval.by_id == who.user))
+    {
+        return Err(OpsError::Conflict {
+            what: format!("{} has approved change {number} already; another person is needed", who.name),
+        });
     }
     Ok(())
 }
 
 /// An event of the change itself.
-fn note(connection: &mut Connection, found: &Found, event: &str, who: &Actor, reasons: &[Reason], now: Timestamp) -> fettle_store::Result<()> {
+fn note(
+    connection: &mut Connection,
+    found: &Found,
+    event: &str,
+    who: &Actor,
+    reasons: &[Reason],
+    now: Timestamp,
+) -> fettle_store::Result<()> {
     let state = found.plan.state.as_str();
-    let event = NewEvent { machine: "change", deployment: None, host_name: "", event, state, actor: &who.name, body: EventBody::Reasons(reasons), anomaly: false };
+    let event = NewEvent {
+        machine: "change",
+        deployment: None,
+        host_name: "",
+        event,
+        state,
+        actor: &who.name,
+        body: EventBody::Reasons(reasons),
+        anomaly: false,
+    };
     change::change_event_add(connection, found.record.id, &event, now).map(|_| ())
 }
 
-fn audit_act(connection: &mut Connection, found: &Found, action: &'static str, who: &Actor, reason: &str, now: Timestamp) -> fettle_store::Result<()> {
+fn audit_act(
+    connection: &mut Connection,
+    found: &Found,
+    action: &'static str,
+    who: &Actor,
+    reason: &str,
+    now: Timestamp,
+) -> fettle_store::Result<()> {
     let detail = serde_json::json!({ "number": found.record.number, "reason": reason });
     audit::append(connection, now, &who.record(action, found.record.id, detail)).map(|_| ())
 }
@@ -161,13 +220,18 @@ pub async fn start(state: &AppState, actor: &Actor, change: &str, reason: String
     act(state, actor, change, Permission::ChangeRun, move |connection, found| {
         let number = found.record.number;
         if let Some(rollout) = &found.rollout {
-            return Ok(Err(OpsError::Conflict { what: format!("change {number} was started already: its rollout is {}", rollout.state) }));
+            return Ok(Err(OpsError::Conflict {
+                what: format!("change {number} was started already: its rollout is {}", rollout.state),
+            }));
         }
         if found.plan.state != PlanState::Approved {
-            return Ok(Err(OpsError::Conflict { what: format!("change {number} cannot start: its plan is {}, not approved", found.plan.state) }));
+            return Ok(Err(OpsError::Conflict {
+                what: format!("change {number} cannot start: its plan is {}, not approved", found.plan.state),
+            }));
         }
         if now >= found.plan.window_end {
-            let what = format!("the window of change {number} ended at {}: ask for a new change", found.plan.window_end);
+            let what =
+                format!("the window of change {number} ended at {}: ask for a new change", found.plan.window_end);
             return Ok(Err(OpsError::Conflict { what }));
         }
         let rollout = RolloutRecord {
@@ -195,7 +259,10 @@ pub async fn cancel(state: &AppState, actor: &Actor, change: &str, reason: Strin
     act(state, actor, change, Permission::ChangeRun, move |connection, found| {
         match &found.rollout {
             Some(rollout) if rollout.state == RolloutState::Completed => {
-                let what = format!("change {} is completed; `fettle change undo {0}` puts the former versions back", found.record.number);
+                let what = format!(
+                    "change {} is completed; `fettle change undo {0}` puts the former versions back",
+                    found.record.number
+                );
                 return Ok(Err(OpsError::Conflict { what }));
             }
             Some(rollout) => {
@@ -217,7 +284,9 @@ pub async fn undo(state: &AppState, actor: &Actor, change: &str, reason: String)
     let reasons = said(&reason)?;
     let (who, now) = (actor.clone(), clock::now());
     act(state, actor, change, Permission::ChangeRun, move |connection, found| {
-        let nothing = || OpsError::Conflict { what: format!("change {} was never carried out: there is nothing to undo", found.record.number) };
+        let nothing = || OpsError::Conflict {
+            what: format!("change {} was never carried out: there is nothing to undo", found.record.number),
+        };
         let Some(rollout) = &found.rollout else { return Ok(Err(nothing())) };
         match found.plan.state {
             PlanState::Active => {}
@@ -261,7 +330,11 @@ async fn rollout_act(
         if event == RolloutEvent::Resume {
             // Hosts that were held back find their orders now.
             let hosts = fettle_store::systems::deployment::deployments_of_rollout(connection, rollout.id)?;
-            let held: Vec<_> = hosts.iter().filter(|deployment| deployment.delivered_at.is_none()).map(|deployment| deployment.host).collect();
+            let held: Vec<_> = hosts
+                .iter()
+                .filter(|deployment| deployment.delivered_at.is_none())
+                .map(|deployment| deployment.host)
+                .collect();
             work::work_touch_many(connection, &held)?;
         }
         audit_act(connection, &found, action, &who, &reason, now)?;

@@ -50,8 +50,10 @@ pub async fn create(state: &AppState, actor: &Actor, request: ChangeCreate) -> R
         .read(move |connection| Ok(resolve(connection, &dictionary, &asked).map(|choices| (asked, choices))))
         .await??;
     refuse_when_nothing_is_asked(&choices)?;
-    let title = if asked.title.is_empty() { title_of(&asked.specification, choices.len()) } else { asked.title.clone() };
-    let specification = serde_json::to_string(&asked.specification).map_err(|error| OpsError::invalid("", error, "plain text"))?;
+    let title =
+        if asked.title.is_empty() { title_of(&asked.specification, choices.len()) } else { asked.title.clone() };
+    let specification =
+        serde_json::to_string(&asked.specification).map_err(|error| OpsError::invalid("", error, "plain text"))?;
     let new = New { asked, title, specification, choices };
     let new = std::sync::Arc::new(new);
     let mut attempt = 1;
@@ -92,11 +94,19 @@ fn checked(state: &AppState, request: ChangeCreate, now: Timestamp) -> Result<As
     ];
     for (field, list) in lists {
         if list.len() > MOST_NAMED || list.iter().any(|text| text.is_empty() || text.len() > 300) {
-            return Err(OpsError::invalid(field, "too many, or a text that is empty or too long", format!("at most {MOST_NAMED} of 1 to 300 bytes")));
+            return Err(OpsError::invalid(
+                field,
+                "too many, or a text that is empty or too long",
+                format!("at most {MOST_NAMED} of 1 to 300 bytes"),
+            ));
         }
     }
     if request.title.len() > TITLE || request.title.chars().any(char::is_control) {
-        return Err(OpsError::invalid("title", "too long, or more than a line", format!("at most {TITLE} bytes in one line")));
+        return Err(OpsError::invalid(
+            "title",
+            "too long, or more than a line",
+            format!("at most {TITLE} bytes in one line"),
+        ));
     }
     if request.reason.len() > REASON {
         return Err(OpsError::invalid("reason", "too long", format!("at most {REASON} bytes")));
@@ -106,14 +116,18 @@ fn checked(state: &AppState, request: ChangeCreate, now: Timestamp) -> Result<As
     let findings = request
         .findings
         .iter()
-        .map(|text| text.parse().map_err(|error| OpsError::invalid("findings", error, "the id that `fettle finding list` shows")))
+        .map(|text| {
+            text.parse()
+                .map_err(|error| OpsError::invalid("findings", error, "the id that `fettle finding list` shows"))
+        })
         .collect::<Result<Vec<FindingId>, _>>()?;
     let (window_start, window_end) = window(&request, settings.window_hours, now)?;
     let success_percent = request.success_percent.unwrap_or(settings.success_percent.min(100));
     if success_percent > 100 {
         return Err(OpsError::invalid("success_percent", "more than all", "0 to 100"));
     }
-    let silence_seconds = request.silence_seconds.unwrap_or(settings.silence_minutes.saturating_mul(60)).clamp(1, 30 * 24 * 3600);
+    let silence_seconds =
+        request.silence_seconds.unwrap_or(settings.silence_minutes.saturating_mul(60)).clamp(1, 30 * 24 * 3600);
     let reboot = match request.reboot.as_deref() {
         None | Some("" | "never") => RebootPolicy::Never,
         Some("if-needed") => RebootPolicy::IfNeeded,
@@ -131,22 +145,46 @@ fn checked(state: &AppState, request: ChangeCreate, now: Timestamp) -> Result<As
         restart_services: request.restart_services.unwrap_or(true),
         reboot,
     };
-    Ok(Asked { title: request.title.trim().to_owned(), reason: request.reason, specification, packages, findings, window_start, window_end })
+    Ok(Asked {
+        title: request.title.trim().to_owned(),
+        reason: request.reason,
+        specification,
+        packages,
+        findings,
+        window_start,
+        window_end,
+    })
 }
 
 fn check_what_and_where(request: &ChangeCreate) -> Result<(), OpsError> {
     let named = !request.hosts.is_empty() || !request.groups.is_empty();
     if request.findings.is_empty() && request.vulnerabilities.is_empty() && request.packages.is_empty() {
-        return Err(OpsError::invalid("packages", "the change says nothing of what it is to do", "name findings, vulnerabilities or packages"));
+        return Err(OpsError::invalid(
+            "packages",
+            "the change says nothing of what it is to do",
+            "name findings, vulnerabilities or packages",
+        ));
     }
     if named && request.all_affected {
-        return Err(OpsError::invalid("all_affected", "all hosts and some hosts at once", "either `all_affected`, or hosts and groups"));
+        return Err(OpsError::invalid(
+            "all_affected",
+            "all hosts and some hosts at once",
+            "either `all_affected`, or hosts and groups",
+        ));
     }
     if !request.packages.is_empty() && !named {
-        return Err(OpsError::invalid("hosts", "packages are named, but no hosts", "name hosts or groups: a package is updated where it is installed"));
+        return Err(OpsError::invalid(
+            "hosts",
+            "packages are named, but no hosts",
+            "name hosts or groups: a package is updated where it is installed",
+        ));
     }
     if !request.vulnerabilities.is_empty() && !named && !request.all_affected {
-        return Err(OpsError::invalid("hosts", "vulnerabilities are named, but no hosts", "name hosts or groups, or ask for all affected ones"));
+        return Err(OpsError::invalid(
+            "hosts",
+            "vulnerabilities are named, but no hosts",
+            "name hosts or groups, or ask for all affected ones",
+        ));
     }
     if request.all_affected && request.vulnerabilities.is_empty() {
         return Err(OpsError::invalid("all_affected", "affected by what?", "name vulnerabilities with it"));
@@ -159,11 +197,20 @@ fn package(text: &str) -> Result<AskedPackage, OpsError> {
     let (name, version) = text.split_once('=').map_or((text, None), |(name, version)| (name, Some(version)));
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '+' | '-' | '.');
     // Debian policy 5.6.7.
-    if name.len() < 2 || !name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()) || !name.chars().all(plain) {
-        return Err(OpsError::invalid("packages", format!("`{name}` is no package name"), "`NAME` or `NAME=VERSION`, such as `libssl3`"));
+    if name.len() < 2
+        || !name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        || !name.chars().all(plain)
+    {
+        return Err(OpsError::invalid(
+            "packages",
+            format!("`{name}` is no package name"),
+            "`NAME` or `NAME=VERSION`, such as `libssl3`",
+        ));
     }
     if let Some(version) = version {
-        Scheme::Dpkg.validate(version).map_err(|error| OpsError::invalid("packages", error, "`NAME=VERSION` with a version as dpkg shows it"))?;
+        Scheme::Dpkg
+            .validate(version)
+            .map_err(|error| OpsError::invalid("packages", error, "`NAME=VERSION` with a version as dpkg shows it"))?;
     }
     Ok(AskedPackage { name: name.to_owned(), version: version.map(str::to_owned) })
 }
@@ -171,15 +218,23 @@ fn package(text: &str) -> Result<AskedPackage, OpsError> {
 fn window(request: &ChangeCreate, hours: u64, now: Timestamp) -> Result<(Option<Timestamp>, Timestamp), OpsError> {
     let moment = |field: &'static str, text: &Option<String>| {
         let text = text.as_deref().filter(|text| !text.is_empty());
-        text.map(|text| Timestamp::parse(text).ok_or_else(|| OpsError::invalid(field, format!("`{text}` is no moment"), "RFC 3339, such as 2026-01-31T22:00:00Z")))
-            .transpose()
+        text.map(|text| {
+            Timestamp::parse(text).ok_or_else(|| {
+                OpsError::invalid(field, format!("`{text}` is no moment"), "RFC 3339, such as 2026-01-31T22:00:00Z")
+            })
+        })
+        .transpose()
     };
     let start = moment("window_start", &request.window_start)?;
     let end = moment("window_end", &request.window_end)?;
     let begin = start.unwrap_or(now).max(now);
     let end = end.unwrap_or_else(|| begin.after(Duration::from_secs(hours.max(1).saturating_mul(3600))));
     if end <= begin {
-        return Err(OpsError::invalid("window_end", format!("the window would end at {end}, before it begins or now"), "a later moment"));
+        return Err(OpsError::invalid(
+            "window_end",
+            format!("the window would end at {end}, before it begins or now"),
+            "a later moment",
+        ));
     }
     if begin.until(end) > LONGEST_WINDOW {
         return Err(OpsError::invalid("window_end", "the window is longer than 90 days", "an earlier moment"));
@@ -195,17 +250,29 @@ struct HostChoice {
 }
 
 /// Finds the hosts and chooses what each is asked.
-fn resolve(connection: &mut Connection, dictionary: &PackageDictionary, asked: &Asked) -> Result<Vec<HostChoice>, OpsError> {
+fn resolve(
+    connection: &mut Connection,
+    dictionary: &PackageDictionary,
+    asked: &Asked,
+) -> Result<Vec<HostChoice>, OpsError> {
     let named = named_hosts(connection, &asked.specification)?;
     let mut needs: BTreeMap<HostId, Vec<Need>> = named.iter().map(|host| (*host, Vec::new())).collect();
     let within = |host: HostId| named.is_empty() || named.contains(&host);
     for id in &asked.findings {
         let record = finding::finding_get(connection, *id)?;
         if !within(record.host) {
-            return Err(OpsError::invalid("findings", format!("{id} is on none of the named hosts"), "findings of the named hosts, or no hosts"));
+            return Err(OpsError::invalid(
+                "findings",
+                format!("{id} is on none of the named hosts"),
+                "findings of the named hosts, or no hosts",
+            ));
         }
         if !is_open(record.state) {
-            return Err(OpsError::invalid("findings", format!("{id} is {}", record.state), "findings that are still open"));
+            return Err(OpsError::invalid(
+                "findings",
+                format!("{id} is {}", record.state),
+                "findings that are still open",
+            ));
         }
         needs.entry(record.host).or_default().push(need(record));
     }
@@ -218,7 +285,11 @@ fn resolve(connection: &mut Connection, dictionary: &PackageDictionary, asked: &
             }
         })?;
         if !some {
-            return Err(OpsError::invalid("vulnerabilities", format!("{vulnerability} is open on none of the hosts"), "a vulnerability that `fettle finding list` shows"));
+            return Err(OpsError::invalid(
+                "vulnerabilities",
+                format!("{vulnerability} is open on none of the hosts"),
+                "a vulnerability that `fettle finding list` shows",
+            ));
         }
     }
     if needs.len() > MOST_HOSTS as usize {
@@ -248,7 +319,11 @@ fn is_open(state: FindingState) -> bool {
     matches!(state, FindingState::Open | FindingState::Planned | FindingState::Mitigated | FindingState::Accepted)
 }
 
-fn each_finding(connection: &mut Connection, vulnerability: &str, mut take: impl FnMut(FindingRecord)) -> Result<(), OpsError> {
+fn each_finding(
+    connection: &mut Connection,
+    vulnerability: &str,
+    mut take: impl FnMut(FindingRecord),
+) -> Result<(), OpsError> {
     let filter = FindingFilter {
         states: vec![FindingState::Open, FindingState::Planned, FindingState::Mitigated, FindingState::Accepted],
         vulnerability: Some(VulnId(vulnerability.to_owned())),
@@ -289,7 +364,14 @@ fn choice(
     let wanted = !asked.packages.is_empty() || needs.iter().any(|need| need.source == "linux");
     let none = BTreeMap::new();
     let installed = if wanted { inventories.of(connection, id, &record.packages_digest)? } else { &none };
-    let target = Target { host: id, name: &record.name, state: record.state, read_only: facts.read_only, installed, needs: &needs };
+    let target = Target {
+        host: id,
+        name: &record.name,
+        state: record.state,
+        read_only: facts.read_only,
+        installed,
+        needs: &needs,
+    };
     let choice = choose(&target, &asked.packages, asked.specification.allow_removals);
     Ok(HostChoice { host_name: record.name, os: facts.os, choice })
 }
@@ -303,16 +385,30 @@ struct Inventories<'a> {
 
 impl<'a> Inventories<'a> {
     fn new(dictionary: &'a PackageDictionary, packages: &'a [AskedPackage]) -> Self {
-        Self { dictionary, names: packages.iter().map(|package| package.name.as_str()).collect(), known: HashMap::new() }
+        Self {
+            dictionary,
+            names: packages.iter().map(|package| package.name.as_str()).collect(),
+            known: HashMap::new(),
+        }
     }
 
-    fn of(&mut self, connection: &mut Connection, host: HostId, digest: &str) -> fettle_store::Result<&BTreeMap<String, InstalledHere>> {
+    fn of(
+        &mut self,
+        connection: &mut Connection,
+        host: HostId,
+        digest: &str,
+    ) -> fettle_store::Result<&BTreeMap<String, InstalledHere>> {
         if !self.known.contains_key(digest) {
             let packages = inventory::host_packages(connection, self.dictionary, host)?;
             let some = packages
                 .into_iter()
-                .filter(|installed| self.names.contains(installed.package.name.as_str()) || installed.package.name.starts_with("linux-image-"))
-                .map(|installed| (installed.package.name, InstalledHere { version: installed.package.version, held: installed.held }))
+                .filter(|installed| {
+                    self.names.contains(installed.package.name.as_str())
+                        || installed.package.name.starts_with("linux-image-")
+                })
+                .map(|installed| {
+                    (installed.package.name, InstalledHere { version: installed.package.version, held: installed.held })
+                })
                 .collect();
             self.known.insert(digest.to_owned(), some);
         }
@@ -324,7 +420,9 @@ fn refuse_when_nothing_is_asked(choices: &[HostChoice]) -> Result<(), OpsError> 
     if choices.iter().any(|choice| choice.choice.job.is_some()) {
         return Ok(());
     }
-    let all = choices.iter().flat_map(|choice| choice.choice.reasons.iter().map(move |reason| format!("{}: {}", choice.host_name, reason.text)));
+    let all = choices.iter().flat_map(|choice| {
+        choice.choice.reasons.iter().map(move |reason| format!("{}: {}", choice.host_name, reason.text))
+    });
     let shown: Vec<String> = all.take(5).collect();
     let why = if shown.is_empty() { "no host is concerned".to_owned() } else { shown.join("; ") };
     Err(OpsError::Conflict { what: format!("there is nothing to do on any of {} hosts: {why}", choices.len()) })
@@ -353,7 +451,13 @@ struct New {
     choices: Vec<HostChoice>,
 }
 
-fn write(connection: &mut Connection, new: &New, actor: &Actor, rehearsal_minutes: u64, now: Timestamp) -> fettle_store::Result<ChangeId> {
+fn write(
+    connection: &mut Connection,
+    new: &New,
+    actor: &Actor,
+    rehearsal_minutes: u64,
+    now: Timestamp,
+) -> fettle_store::Result<ChangeId> {
     let (id, plan_id): (ChangeId, PlanId) = (clock::fresh(), clock::fresh());
     let record = NewChange {
         id,
@@ -395,7 +499,11 @@ fn write(connection: &mut Connection, new: &New, actor: &Actor, rehearsal_minute
             asked.push(choice.host);
         }
     }
-    let said: Vec<Reason> = if new.asked.reason.is_empty() { Vec::new() } else { vec![Reason::new("person.said", new.asked.reason.clone())] };
+    let said: Vec<Reason> = if new.asked.reason.is_empty() {
+        Vec::new()
+    } else {
+        vec![Reason::new("person.said", new.asked.reason.clone())]
+    };
     let event = NewEvent {
         machine: "change",
         deployment: None,

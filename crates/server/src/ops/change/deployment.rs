@@ -42,7 +42,11 @@ pub async fn deployments(
         .await?;
     let more = records.len() > limit as usize;
     records.truncate(limit as usize);
-    let next = if more { records.last().map(|last| format!("{}.{}", last.id, URL_SAFE_NO_PAD.encode(&last.host_name))) } else { None };
+    let next = if more {
+        records.last().map(|last| format!("{}.{}", last.id, URL_SAFE_NO_PAD.encode(&last.host_name)))
+    } else {
+        None
+    };
     Ok(DeploymentList { items: records.iter().map(view::deployment).collect(), next, total: None })
 }
 
@@ -56,7 +60,12 @@ fn cursor_of(text: &str) -> Result<(String, DeploymentId), OpsError> {
 }
 
 /// The newest deployments of a host.
-pub async fn deployments_of_host(state: &AppState, actor: &Actor, host: &str, limit: Option<u32>) -> Result<DeploymentList, OpsError> {
+pub async fn deployments_of_host(
+    state: &AppState,
+    actor: &Actor,
+    host: &str,
+    limit: Option<u32>,
+) -> Result<DeploymentList, OpsError> {
     actor.require(Permission::ChangeRead)?;
     let (text, limit) = (host.to_owned(), page_length(limit));
     let records = state
@@ -100,7 +109,13 @@ pub async fn show_deployment(state: &AppState, actor: &Actor, id: &str) -> Resul
 }
 
 /// A page of a deployment's output.
-pub async fn log(state: &AppState, actor: &Actor, id: &str, after: Option<u64>, limit: Option<u32>) -> Result<DeploymentLog, OpsError> {
+pub async fn log(
+    state: &AppState,
+    actor: &Actor,
+    id: &str,
+    after: Option<u64>,
+    limit: Option<u32>,
+) -> Result<DeploymentLog, OpsError> {
     actor.require(Permission::ChangeRead)?;
     let (id, limit, after) = (parse(id)?, page_length(limit), after.unwrap_or(0));
     let events = state
@@ -123,7 +138,8 @@ pub async fn explain_deployment(state: &AppState, actor: &Actor, id: &str) -> Re
         .read(move |connection| {
             let record = deployment::deployment_get(connection, id)?;
             let change = change::change_get(connection, record.change)?;
-            let orders = [deployment::order_get(connection, id, "deploy")?, deployment::order_get(connection, id, "undo")?];
+            let orders =
+                [deployment::order_get(connection, id, "deploy")?, deployment::order_get(connection, id, "undo")?];
             let history = change::deployment_events(connection, id, false, 0, HISTORY)?;
             Ok((record, change, orders, history))
         })
@@ -138,12 +154,19 @@ pub async fn explain_deployment(state: &AppState, actor: &Actor, id: &str) -> Re
     reasons.extend(record.proof_reasons.iter().cloned());
     reasons.extend(record.undo_refused.iter().flatten().cloned());
     if record.anomalies > 0 {
-        let text = format!("its host reported {} times what its state did not allow; see the history", record.anomalies);
+        let text =
+            format!("its host reported {} times what its state did not allow; see the history", record.anomalies);
         reasons.push(Reason::new("deployment.anomalies", text));
     }
     Ok(Explanation {
         id: id.to_string(),
-        summary: format!("the deployment of change {} on {} is {} (proof by inventory: {})", change.number, record.host_name, record.state, record.proof.as_str()),
+        summary: format!(
+            "the deployment of change {} on {} is {} (proof by inventory: {})",
+            change.number,
+            record.host_name,
+            record.state,
+            record.proof.as_str()
+        ),
         reasons: reason_views(&reasons),
         waiting_for: waiting_for(&record),
         history: history.iter().map(explain::entry).collect(),
@@ -168,8 +191,12 @@ fn waiting_for(record: &DeploymentRecord) -> Vec<String> {
         S::Queued => "its window to begin".to_owned(),
         S::Fetching | S::Ready | S::Applying | S::Checking => format!("{host} to go on (it is at work)"),
         S::Rebooting => format!("{host} to come up again"),
-        S::Succeeded if record.undo_at.is_some() && record.undo_refused.is_none() => format!("{host} to undo it, as ordered"),
-        S::Succeeded | S::Undone if record.proof == ProofState::Awaited => format!("an inventory of {host} made after its end, which has to prove it"),
+        S::Succeeded if record.undo_at.is_some() && record.undo_refused.is_none() => {
+            format!("{host} to undo it, as ordered")
+        }
+        S::Succeeded | S::Undone if record.proof == ProofState::Awaited => {
+            format!("an inventory of {host} made after its end, which has to prove it")
+        }
         S::Undoing => format!("{host} to put the former versions back"),
         S::Stuck => format!("a person to look at {host}: its undo failed"),
         S::Succeeded | S::Undone | S::Failed | S::Withdrawn | S::Expired | S::NotApplicable => return Vec::new(),

@@ -33,9 +33,13 @@ pub async fn explain(state: &AppState, actor: &Actor, change: &str) -> Result<Ex
         .await?;
     let settings = &state.settings.changes;
     let record = &picture.record;
-    let mut reasons = vec![Reason::new("change.asked", format!("{} asked for it: {}", record.requester, show::asked_for(&picture.specification).join("; ")))];
+    let mut reasons = vec![Reason::new(
+        "change.asked",
+        format!("{} asked for it: {}", record.requester, show::asked_for(&picture.specification).join("; ")),
+    )];
     reasons.push(policy(settings));
-    if let Some(last) = history.iter().rev().find(|event| matches!(event.machine.as_str(), "plan" | "rollout" | "wave")) {
+    if let Some(last) = history.iter().rev().find(|event| matches!(event.machine.as_str(), "plan" | "rollout" | "wave"))
+    {
         let text = format!("last: the {} came to {} by {}", last.machine, last.state, last.actor);
         reasons.push(Reason::new("change.last", text));
         reasons.extend(last.reasons.iter().cloned());
@@ -55,13 +59,21 @@ pub async fn explain(state: &AppState, actor: &Actor, change: &str) -> Result<Ex
 }
 
 fn policy(settings: &ChangeSettings) -> Reason {
-    let who = if settings.requester_may_approve { "who asked for it may approve" } else { "who asked for it may not approve" };
+    let who = if settings.requester_may_approve {
+        "who asked for it may approve"
+    } else {
+        "who asked for it may not approve"
+    };
     let text = format!("policy: {} approval(s) are needed, {who}", settings.approvals.max(1));
     Reason::from_source("policy.approval", text, "settings: changes.approvals, changes.requester-may-approve")
 }
 
 pub(super) fn entry(event: &ChangeEventRecord) -> HistoryEntry {
-    let subject = if event.host_name.is_empty() { event.machine.clone() } else { format!("{} on {}", event.machine, event.host_name) };
+    let subject = if event.host_name.is_empty() {
+        event.machine.clone()
+    } else {
+        format!("{} on {}", event.machine, event.host_name)
+    };
     let anomaly = if event.anomaly { " (its state did not allow it: nothing was changed)" } else { "" };
     HistoryEntry {
         at: event.at.to_string(),
@@ -75,13 +87,20 @@ pub(super) fn entry(event: &ChangeEventRecord) -> HistoryEntry {
 pub(super) fn waiting_for(picture: &Picture, settings: &ChangeSettings, now: Timestamp) -> Vec<String> {
     let number = picture.record.number;
     if let Some(standing) = &picture.standing {
-        let ended = matches!(standing.rollout.state, RolloutState::Completed | RolloutState::RolledBack | RolloutState::Cancelled);
+        let ended = matches!(
+            standing.rollout.state,
+            RolloutState::Completed | RolloutState::RolledBack | RolloutState::Cancelled
+        );
         let reasons = installation::waiting_for(&standing.facts, now);
         return if ended { Vec::new() } else { reasons.into_iter().map(|reason| reason.text).collect() };
     }
     match picture.plan.state {
         PlanState::Draft => {
-            let asked = picture.rehearsals.iter().find(|(state, _)| *state == RehearsalState::Asked).map_or(0, |(_, count)| *count);
+            let asked = picture
+                .rehearsals
+                .iter()
+                .find(|(state, _)| *state == RehearsalState::Asked)
+                .map_or(0, |(_, count)| *count);
             let text = match asked {
                 0 => "all dry runs are answered: the plan is being made".to_owned(),
                 _ => format!("the dry run of {asked} host(s), until {}", picture.plan.answer_until),
@@ -90,14 +109,23 @@ pub(super) fn waiting_for(picture: &Picture, settings: &ChangeSettings, now: Tim
         }
         PlanState::Proposed => {
             let needed = settings.approvals.max(1) as usize;
-            let who = if settings.requester_may_approve { String::new() } else { format!(", not {}", picture.record.requester) };
+            let who = if settings.requester_may_approve {
+                String::new()
+            } else {
+                format!(", not {}", picture.record.requester)
+            };
             let given = picture.approvals.len();
-            vec![format!("{} more approval(s) by somebody with the role approver{who}: fettle change approve {number}", needed.saturating_sub(given))]
+            vec![format!(
+                "{} more approval(s) by somebody with the role approver{who}: fettle change approve {number}",
+                needed.saturating_sub(given)
+            )]
         }
         PlanState::Approved if now >= picture.plan.window_end => {
             vec![format!("nothing: its window ended at {} before somebody started it", picture.plan.window_end)]
         }
-        PlanState::Approved => vec![format!("somebody to start it until {}: fettle change start {number}", picture.plan.window_end)],
+        PlanState::Approved => {
+            vec![format!("somebody to start it until {}: fettle change start {number}", picture.plan.window_end)]
+        }
         PlanState::Active | PlanState::Closed | PlanState::Rejected | PlanState::Superseded => Vec::new(),
     }
 }

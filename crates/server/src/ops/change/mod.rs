@@ -40,7 +40,11 @@ fn states<M: fettle_domain::machine::Machine>(field: &str, list: Option<&str>) -
         .map(|word| {
             M::parse(word).ok_or_else(|| {
                 let known: Vec<&str> = M::STATES.iter().map(|state| state.as_str()).collect();
-                OpsError::invalid(field, format!("`{word}` is no state of a {}", M::NAME), format!("some of {}", known.join(", ")))
+                OpsError::invalid(
+                    field,
+                    format!("`{word}` is no state of a {}", M::NAME),
+                    format!("some of {}", known.join(", ")),
+                )
             })
         })
         .collect()

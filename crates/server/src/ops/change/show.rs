@@ -42,9 +42,17 @@ pub async fn list(state: &AppState, actor: &Actor, query: ChangeQuery) -> Result
     actor.require(Permission::ChangeRead)?;
     let nonempty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (plan_states, rollout_states) = state_filter(query.state.as_deref())?;
-    let filter = ChangeFilter { plan_states, rollout_states, requester: nonempty(&query.requester), text: nonempty(&query.text) };
+    let filter = ChangeFilter {
+        plan_states,
+        rollout_states,
+        requester: nonempty(&query.requester),
+        text: nonempty(&query.text),
+    };
     let before = nonempty(&query.after)
-        .map(|text| text.parse::<u64>().map_err(|_| OpsError::invalid("after", "not a place in this list", "the `next` of the page before")))
+        .map(|text| {
+            text.parse::<u64>()
+                .map_err(|_| OpsError::invalid("after", "not a place in this list", "the `next` of the page before"))
+        })
         .transpose()?;
     let limit = page_length(query.limit);
     let plain = filter == ChangeFilter::default();
@@ -52,7 +60,11 @@ pub async fn list(state: &AppState, actor: &Actor, query: ChangeQuery) -> Result
         .store
         .read(move |connection| {
             let records = change::change_list(connection, &filter, before, limit + 1)?;
-            let total = if plain { Some(change::change_counts(connection)?.iter().map(|(_, count)| count).sum()) } else { None };
+            let total = if plain {
+                Some(change::change_counts(connection)?.iter().map(|(_, count)| count).sum())
+            } else {
+                None
+            };
             Ok((records, total))
         })
         .await?;
@@ -65,7 +77,8 @@ pub async fn list(state: &AppState, actor: &Actor, query: ChangeQuery) -> Result
 /// Words may be of a plan or of a rollout; both machines have their own, except `cancelled`.
 fn state_filter(list: Option<&str>) -> Result<(Vec<PlanState>, Vec<RolloutState>), OpsError> {
     let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok((Vec::new(), Vec::new())) };
-    let (plan, rollout): (Vec<&str>, Vec<&str>) = list.split(',').partition(|word| PlanState::parse(word.trim()).is_some());
+    let (plan, rollout): (Vec<&str>, Vec<&str>) =
+        list.split(',').partition(|word| PlanState::parse(word.trim()).is_some());
     if !plan.is_empty() && !rollout.is_empty() {
         return Err(OpsError::invalid("state", "states of plans and of rollouts at once", "only one of both kinds"));
     }
@@ -91,11 +104,15 @@ pub(super) struct Picture {
     findings: u64,
 }
 
-pub(super) fn picture(connection: &mut Connection, id: ChangeId, started_at: fettle_domain::Timestamp) -> fettle_store::Result<Picture> {
+pub(super) fn picture(
+    connection: &mut Connection,
+    id: ChangeId,
+    started_at: fettle_domain::Timestamp,
+) -> fettle_store::Result<Picture> {
     let record = change::change_get(connection, id)?;
     let plan = plan::plan_get(connection, record.plan)?;
-    let specification =
-        serde_json::from_str(&record.specification).map_err(|error| StoreError::Corrupt { what: format!("what {id} asks for: {error}") })?;
+    let specification = serde_json::from_str(&record.specification)
+        .map_err(|error| StoreError::Corrupt { what: format!("what {id} asks for: {error}") })?;
     let standing = match rollout::rollout_of_plan(connection, plan.id)? {
         Some(rollout) => Some(standing::load(connection, rollout.id, started_at)?),
         None => None,
@@ -126,7 +143,10 @@ pub(super) async fn detail(state: &AppState, actor: &Actor, id: ChangeId) -> Res
     Ok(ChangeDetail {
         reason: picture.record.reason.clone(),
         asked_for: asked_for(specification),
-        window: WindowView { start: picture.plan.window_start.map(|at| at.to_string()), end: picture.plan.window_end.to_string() },
+        window: WindowView {
+            start: picture.plan.window_start.map(|at| at.to_string()),
+            end: picture.plan.window_end.to_string(),
+        },
         acceptance: AcceptanceView {
             success_percent: specification.acceptance.success_percent,
             silence_seconds: specification.acceptance.silence_seconds,
@@ -140,7 +160,11 @@ pub(super) async fn detail(state: &AppState, actor: &Actor, id: ChangeId) -> Res
         approvals: picture.approvals.iter().map(approval).collect(),
         approvals_needed: needed,
         findings: picture.findings,
-        rehearsals: picture.rehearsals.iter().map(|(state, count)| CountView { state: state.as_str().to_owned(), count: *count }).collect(),
+        rehearsals: picture
+            .rehearsals
+            .iter()
+            .map(|(state, count)| CountView { state: state.as_str().to_owned(), count: *count })
+            .collect(),
         deployments,
         proved,
         waves: picture.standing.iter().flat_map(|standing| &standing.waves).map(wave).collect(),
@@ -231,16 +255,28 @@ fn may(picture: &Picture, actor: &Actor, settings: &crate::settings::ChangeSetti
     add("resume", Permission::ChangeRun, rollout_may(RolloutEvent::Resume));
     let open = rollout.is_none() && plan.next(PlanEvent::Supersede).is_ok();
     add("cancel", Permission::ChangeRun, open || rollout_may(RolloutEvent::Cancel));
-    add("undo", Permission::ChangeRun, rollout_may(RolloutEvent::RollBack) && matches!(plan, PlanState::Active | PlanState::Closed));
+    add(
+        "undo",
+        Permission::ChangeRun,
+        rollout_may(RolloutEvent::RollBack) && matches!(plan, PlanState::Active | PlanState::Closed),
+    );
     may
 }
 
 /// What exactly happens on each host of a plan, by host.
-pub async fn hosts(state: &AppState, actor: &Actor, change: &str, after: Option<String>, limit: Option<u32>) -> Result<ChangeHostList, OpsError> {
+pub async fn hosts(
+    state: &AppState,
+    actor: &Actor,
+    change: &str,
+    after: Option<String>,
+    limit: Option<u32>,
+) -> Result<ChangeHostList, OpsError> {
     actor.require(Permission::ChangeRead)?;
     let after = after
         .filter(|text| !text.is_empty())
-        .map(|text| text.parse::<HostId>().map_err(|error| OpsError::invalid("after", error, "the `next` of the page before")))
+        .map(|text| {
+            text.parse::<HostId>().map_err(|error| OpsError::invalid("after", error, "the `next` of the page before"))
+        })
         .transpose()?;
     // Manifests are long: pages are shorter than elsewhere.
     let limit = page_length(limit).min(200);

@@ -20,7 +20,13 @@ const PAGE: u32 = 200;
 const LONGEST: Duration = Duration::from_secs(1800);
 
 /// A page of events, oldest first.
-pub async fn events(state: &AppState, actor: &Actor, change: &str, after: Option<u64>, limit: Option<u32>) -> Result<ChangeEventList, OpsError> {
+pub async fn events(
+    state: &AppState,
+    actor: &Actor,
+    change: &str,
+    after: Option<u64>,
+    limit: Option<u32>,
+) -> Result<ChangeEventList, OpsError> {
     actor.require(Permission::ChangeRead)?;
     let (text, limit, after) = (change.to_owned(), page_length(limit), after.unwrap_or(0));
     let records = state
@@ -56,14 +62,17 @@ impl Watch {
         let mut live = self.state.live.subscribe()?;
         loop {
             let (change, after) = (self.change, self.after);
-            let records = self.state.store.read(move |connection| change::change_events(connection, change, after, PAGE)).await;
+            let records =
+                self.state.store.read(move |connection| change::change_events(connection, change, after, PAGE)).await;
             match records {
                 Ok(records) if records.is_empty() => {}
                 Ok(records) => {
                     self.after = records.last().map_or(self.after, |last| last.number);
                     return Some(records.into_iter().map(view::event).collect());
                 }
-                Err(error) => tracing::warn!(change.id = %self.change, error = %error, "cannot read events for a watcher now"),
+                Err(error) => {
+                    tracing::warn!(change.id = %self.change, error = %error, "cannot read events for a watcher now")
+                }
             }
             if Instant::now() >= self.end {
                 return None;
@@ -78,7 +87,10 @@ impl Watch {
 }
 
 /// Ends when something about this change is said; `false` when nobody will say anything any more.
-async fn heard(live: &mut tokio::sync::broadcast::Receiver<std::sync::Arc<crate::live::LiveEvent>>, change: ChangeId) -> bool {
+async fn heard(
+    live: &mut tokio::sync::broadcast::Receiver<std::sync::Arc<crate::live::LiveEvent>>,
+    change: ChangeId,
+) -> bool {
     loop {
         match live.recv().await {
             Ok(event) if event.change == Some(change) => return true,

@@ -27,36 +27,45 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor, Query(pages):
 
 fn page(visitor: &Visitor, tokens: &TokenList, made: Option<&TokenCreated>) -> Markup {
     let actor = visitor.actor();
-    let may: Vec<&str> = Permission::ALL.iter().filter(|permission| actor.may(**permission)).map(|permission| permission.as_str()).collect();
+    let may: Vec<&str> = Permission::ALL
+        .iter()
+        .filter(|permission| actor.may(**permission))
+        .map(|permission| permission.as_str())
+        .collect();
     let next = tokens.next.as_ref().map(|next| crate::ui::part::link("/account", &[("after", next)]));
-    layout::page(visitor, "/account", "Account", html! {
-        div.title { div { h1 { (actor.name) } div.sub { (actor.role) ": " (may.join(", ")) } } }
-        @if let Some(made) = made {
-            section.card { header { h2 { "The new token" } } div.body {
-                div.copy { code id="secret" { (made.secret) } button type="button" data-copy="secret" { "Copy" } }
-                p.soft { "Shown only now. Send it as " code { "Authorization: Bearer …" } "; it ends " (made.token.expires_at) "." }
-            } }
-        }
-        section.card {
-            header { h2 { "API tokens" } span.soft { "for programs, in your name" } }
-            @if tokens.items.is_empty() { (empty("You have no token. Make one below, or sign in on the command line, which keeps one:", "fettle login")) } @else {
-                div.scroll { table.stack {
-                    thead { tr { th { "What for" } th { "Carries" } th { "Made" } th { "Last used" } th { "Ends" } th { "Do" } } }
-                    tbody { @for token in &tokens.items { (row(visitor, token)) } }
+    layout::page(
+        visitor,
+        "/account",
+        "Account",
+        html! {
+            div.title { div { h1 { (actor.name) } div.sub { (actor.role) ": " (may.join(", ")) } } }
+            @if let Some(made) = made {
+                section.card { header { h2 { "The new token" } } div.body {
+                    div.copy { code id="secret" { (made.secret) } button type="button" data-copy="secret" { "Copy" } }
+                    p.soft { "Shown only now. Send it as " code { "Authorization: Bearer …" } "; it ends " (made.token.expires_at) "." }
                 } }
-                (pager(tokens.items.len(), tokens.total, next))
             }
-        }
-        section.card { header { h2 { "New token" } } div.body { form action="/account/tokens" method="post" {
-            input type="hidden" name="csrf" value=(visitor.session.csrf_token());
-            div.grid {
-                div.field { label for="label" { "What for" } input id="label" name="label" required maxlength="100"; }
-                div.field { label for="hours" { "Hours" } input id="hours" name="hours" type="number" min="1" max="8784" value="24" required; }
-                div.field { label for="scopes" { "Carries" } input id="scopes" name="scopes" placeholder="all that you may"; div.hint { "Permissions, separated by spaces" } }
+            section.card {
+                header { h2 { "API tokens" } span.soft { "for programs, in your name" } }
+                @if tokens.items.is_empty() { (empty("You have no token. Make one below, or sign in on the command line, which keeps one:", "fettle login")) } @else {
+                    div.scroll { table.stack {
+                        thead { tr { th { "What for" } th { "Carries" } th { "Made" } th { "Last used" } th { "Ends" } th { "Do" } } }
+                        tbody { @for token in &tokens.items { (row(visitor, token)) } }
+                    } }
+                    (pager(tokens.items.len(), tokens.total, next))
+                }
             }
-            button.primary type="submit" { "Make a token" }
-        } } }
-    })
+            section.card { header { h2 { "New token" } } div.body { form action="/account/tokens" method="post" {
+                input type="hidden" name="csrf" value=(visitor.session.csrf_token());
+                div.grid {
+                    div.field { label for="label" { "What for" } input id="label" name="label" required maxlength="100"; }
+                    div.field { label for="hours" { "Hours" } input id="hours" name="hours" type="number" min="1" max="8784" value="24" required; }
+                    div.field { label for="scopes" { "Carries" } input id="scopes" name="scopes" placeholder="all that you may"; div.hint { "Permissions, separated by spaces" } }
+                }
+                button.primary type="submit" { "Make a token" }
+            } } }
+        },
+    )
 }
 
 fn row(visitor: &Visitor, token: &Token) -> Markup {
@@ -86,7 +95,12 @@ pub struct Create {
 }
 
 /// Makes a token. The answer itself carries the secret: it is kept nowhere.
-pub async fn create(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, Form(asked): Form<Create>) -> Answer {
+pub async fn create(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Form(asked): Form<Create>,
+) -> Answer {
     form::check(&headers, &visitor, &asked.csrf)?;
     let scopes = Some(form::words(&asked.scopes)).filter(|words| !words.is_empty());
     let request = TokenCreate { label: asked.label, scopes, hours: asked.hours };

@@ -24,36 +24,51 @@ pub struct Filter {
 /// A page of entries; with `verify` the whole chain is checked.
 pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter): Query<Filter>) -> Answer {
     let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let wanted = Wanted { after: filled(&filter.after), limit: Some(50), actor: filled(&filter.actor), action: filled(&filter.action), object: None };
+    let wanted = Wanted {
+        after: filled(&filter.after),
+        limit: Some(50),
+        actor: filled(&filter.actor),
+        action: filled(&filter.action),
+        object: None,
+    };
     let entries = ops::audit::list(&state, visitor.actor(), wanted).await?;
-    let verdict = if filter.verify.is_empty() { None } else { Some(ops::audit::verify(&state, visitor.actor()).await?) };
-    let next = entries.next.clone().map(|next| link("/audit", &[("actor", &filter.actor), ("action", &filter.action), ("after", &next)]));
-    Ok(layout::page(&visitor, "/audit", "Audit log", html! {
-        div.title {
-            div { h1 { "Audit log" } div.sub { "Who did what to what; each entry's digest covers the one before" } }
-            div.actions { a.btn href="/audit?verify=yes" { "Check the whole chain" } }
-        }
-        @if let Some(verdict) = verdict {
-            @if verdict.intact { div.notice.good role="status" { b { "Intact: " } (verdict.checked) " entries, head " span.mono { (verdict.head) } } }
-            @else { div.notice.bad role="alert" { b { "Changed at entry " (verdict.broken_at.unwrap_or(0)) ": " } (verdict.why) } }
-        }
-        section.card {
-            form.filters action="/audit" method="get" {
-                input name="actor" value=(filter.actor) placeholder="Actor" aria-label="Actor";
-                input name="action" value=(filter.action) placeholder="Action, such as host." aria-label="Action";
-                button type="submit" { "Filter" }
+    let verdict =
+        if filter.verify.is_empty() { None } else { Some(ops::audit::verify(&state, visitor.actor()).await?) };
+    let next = entries
+        .next
+        .clone()
+        .map(|next| link("/audit", &[("actor", &filter.actor), ("action", &filter.action), ("after", &next)]));
+    Ok(layout::page(
+        &visitor,
+        "/audit",
+        "Audit log",
+        html! {
+            div.title {
+                div { h1 { "Audit log" } div.sub { "Who did what to what; each entry's digest covers the one before" } }
+                div.actions { a.btn href="/audit?verify=yes" { "Check the whole chain" } }
             }
-            @if entries.items.is_empty() { (empty("No entry fits.", "")) } @else {
-                div.scroll { table.stack {
-                    thead { tr { th { "#" } th { "When" } th { "Actor" } th { "Action" } th { "Object" } th { "Particulars" } } }
-                    tbody { @for entry in &entries.items { tr {
-                        td data-label="#" { (entry.sequence) } td.tight data-label="When" { (ago(&entry.at)) } td data-label="Actor" { (entry.actor) }
-                        td data-label="Action" { (entry.action) } td.mono data-label="Object" { (entry.object) }
-                        td.mono data-label="Particulars" { (entry.detail.to_string()) }
-                    } } }
-                } }
-                (pager(entries.items.len(), entries.total, next))
+            @if let Some(verdict) = verdict {
+                @if verdict.intact { div.notice.good role="status" { b { "Intact: " } (verdict.checked) " entries, head " span.mono { (verdict.head) } } }
+                @else { div.notice.bad role="alert" { b { "Changed at entry " (verdict.broken_at.unwrap_or(0)) ": " } (verdict.why) } }
             }
-        }
-    }))
+            section.card {
+                form.filters action="/audit" method="get" {
+                    input name="actor" value=(filter.actor) placeholder="Actor" aria-label="Actor";
+                    input name="action" value=(filter.action) placeholder="Action, such as host." aria-label="Action";
+                    button type="submit" { "Filter" }
+                }
+                @if entries.items.is_empty() { (empty("No entry fits.", "")) } @else {
+                    div.scroll { table.stack {
+                        thead { tr { th { "#" } th { "When" } th { "Actor" } th { "Action" } th { "Object" } th { "Particulars" } } }
+                        tbody { @for entry in &entries.items { tr {
+                            td data-label="#" { (entry.sequence) } td.tight data-label="When" { (ago(&entry.at)) } td data-label="Actor" { (entry.actor) }
+                            td data-label="Action" { (entry.action) } td.mono data-label="Object" { (entry.object) }
+                            td.mono data-label="Particulars" { (entry.detail.to_string()) }
+                        } } }
+                    } }
+                    (pager(entries.items.len(), entries.total, next))
+                }
+            }
+        },
+    ))
 }

@@ -9,7 +9,9 @@ use axum::extract::{Form, Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Redirect;
 use fettle_domain::access::Permission;
-use fettle_wire::api::change::{ChangeApprove, ChangeCreate, ChangeDetail, ChangeHostList, ChangePackage, DeploymentList};
+use fettle_wire::api::change::{
+    ChangeApprove, ChangeCreate, ChangeDetail, ChangeHostList, ChangePackage, DeploymentList,
+};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -26,43 +28,54 @@ pub struct Filter {
 /// A page of changes.
 pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter): Query<Filter>) -> Answer {
     let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let query = ChangeQuery { state: filled(&filter.state), text: filled(&filter.text), after: filled(&filter.after), ..ChangeQuery::default() };
+    let query = ChangeQuery {
+        state: filled(&filter.state),
+        text: filled(&filter.text),
+        after: filled(&filter.after),
+        ..ChangeQuery::default()
+    };
     let changes = ops::change::list(&state, visitor.actor(), query).await?;
-    let address = |wanted: &str, after: &str| link("/changes", &[("state", wanted), ("text", &filter.text), ("after", after)]);
+    let address =
+        |wanted: &str, after: &str| link("/changes", &[("state", wanted), ("text", &filter.text), ("after", after)]);
     let next = changes.next.clone().map(|next| address(&filter.state, &next));
     let chosen = |wanted: &str| filter.state == wanted;
-    Ok(layout::page(&visitor, "/changes", "Changes", html! {
-        div.title {
-            div { h1 { "Changes" } div.sub { "Asked for, tried dry, approved, rolled out, proved" } }
-            @if visitor.actor().may(Permission::ChangeCreate) { div.actions { a.btn.primary href="/changes/new" { "Ask for a change" } } }
-        }
-        section.card {
-            form.filters action="/changes" method="get" {
-                input type="search" name="text" value=(filter.text) placeholder="Title" aria-label="Title";
-                (chips(&[
-                    ("All", address("", ""), chosen("")),
-                    ("To approve", address("proposed", ""), chosen("proposed")),
-                    ("Approved", address("approved", ""), chosen("approved")),
-                    ("Running", address("running", ""), chosen("running")),
-                    ("Halted", address("halted", ""), chosen("halted")),
-                    ("Completed", address("completed", ""), chosen("completed")),
-                ]))
+    Ok(layout::page(
+        &visitor,
+        "/changes",
+        "Changes",
+        html! {
+            div.title {
+                div { h1 { "Changes" } div.sub { "Asked for, tried dry, approved, rolled out, proved" } }
+                @if visitor.actor().may(Permission::ChangeCreate) { div.actions { a.btn.primary href="/changes/new" { "Ask for a change" } } }
             }
-            @if changes.items.is_empty() {
-                (empty("No change fits. Choose a finding, or:", "fettle change create --vulnerability CVE-… --host NAME"))
-            } @else {
-                div.scroll { table.stack {
-                    thead { tr { th { "#" } th { "Title" } th { "State" } th { "Hosts" } th { "Asked by" } th { "When" } } }
-                    tbody { @for change in &changes.items { tr {
-                        td data-label="#" { (change.number) } td data-label="Title" { a href={ "/changes/" (change.id) } { (change.title) } }
-                        td data-label="State" { div { (badge(&change.state)) } } td data-label="Hosts" { (change.hosts) }
-                        td data-label="Asked by" { (change.requester) } td.tight data-label="When" { (ago(&change.created_at)) }
-                    } } }
-                } }
-                (pager(changes.items.len(), changes.total, next))
+            section.card {
+                form.filters action="/changes" method="get" {
+                    input type="search" name="text" value=(filter.text) placeholder="Title" aria-label="Title";
+                    (chips(&[
+                        ("All", address("", ""), chosen("")),
+                        ("To approve", address("proposed", ""), chosen("proposed")),
+                        ("Approved", address("approved", ""), chosen("approved")),
+                        ("Running", address("running", ""), chosen("running")),
+                        ("Halted", address("halted", ""), chosen("halted")),
+                        ("Completed", address("completed", ""), chosen("completed")),
+                    ]))
+                }
+                @if changes.items.is_empty() {
+                    (empty("No change fits. Choose a finding, or:", "fettle change create --vulnerability CVE-… --host NAME"))
+                } @else {
+                    div.scroll { table.stack {
+                        thead { tr { th { "#" } th { "Title" } th { "State" } th { "Hosts" } th { "Asked by" } th { "When" } } }
+                        tbody { @for change in &changes.items { tr {
+                            td data-label="#" { (change.number) } td data-label="Title" { a href={ "/changes/" (change.id) } { (change.title) } }
+                            td data-label="State" { div { (badge(&change.state)) } } td data-label="Hosts" { (change.hosts) }
+                            td data-label="Asked by" { (change.requester) } td.tight data-label="When" { (ago(&change.created_at)) }
+                        } } }
+                    } }
+                    (pager(changes.items.len(), changes.total, next))
+                }
             }
-        }
-    }))
+        },
+    ))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,24 +91,29 @@ pub struct Prefilled {
 /// The form of a change.
 pub async fn form(visitor: Visitor, Query(given): Query<Prefilled>) -> Answer {
     visitor.actor().require(Permission::ChangeCreate)?;
-    Ok(layout::page(&visitor, "/changes", "Ask for a change", html! {
-        div.title { div { h1 { "Ask for a change" } div.sub { "Every host tries it dry first; then exactly that is proposed, and another person approves it" } } }
-        section.card { div.body { form action="/changes" method="post" {
-            input type="hidden" name="csrf" value=(visitor.session.csrf_token());
-            div.field { label for="title" { "Title" } input id="title" name="title" placeholder="made from the content when left empty"; }
-            div.field { label for="reason" { "Why" } textarea id="reason" name="reason" {} }
-            div.field { label for="findings" { "Findings to close" } textarea id="findings" name="findings" { (given.finding) } div.hint { "Ids, separated by spaces; each names its host" } }
-            div.field { label for="vulnerabilities" { "Vulnerabilities to close" } input id="vulnerabilities" name="vulnerabilities" value=(given.vulnerability) placeholder="CVE-2026-4775"; div.hint { "On the hosts below, or wherever they are open when no host is named" } }
-            div.field { label for="packages" { "Packages to update" } input id="packages" name="packages" placeholder="libtiff6, or libtiff6=4.5.0-6+deb12u4"; }
-            div.grid {
-                div.field { label for="hosts" { "Hosts" } input id="hosts" name="hosts" value=(given.host) placeholder="names or ids"; }
-                div.field { label for="groups" { "Groups" } input id="groups" name="groups"; }
-                div.field { label for="success" { "Must succeed, per cent of the hosts" } input id="success" name="success" type="number" min="0" max="100" value="100"; }
-            }
-            div.field { label.check { input type="checkbox" name="reboot" value="yes"; "Reboot hosts when the change needs it" } label.check { input type="checkbox" name="removals" value="yes"; "Other packages may be removed to get there" } }
-            button.primary type="submit" { "Ask for it" }
-        } } }
-    }))
+    Ok(layout::page(
+        &visitor,
+        "/changes",
+        "Ask for a change",
+        html! {
+            div.title { div { h1 { "Ask for a change" } div.sub { "Every host tries it dry first; then exactly that is proposed, and another person approves it" } } }
+            section.card { div.body { form action="/changes" method="post" {
+                input type="hidden" name="csrf" value=(visitor.session.csrf_token());
+                div.field { label for="title" { "Title" } input id="title" name="title" placeholder="made from the content when left empty"; }
+                div.field { label for="reason" { "Why" } textarea id="reason" name="reason" {} }
+                div.field { label for="findings" { "Findings to close" } textarea id="findings" name="findings" { (given.finding) } div.hint { "Ids, separated by spaces; each names its host" } }
+                div.field { label for="vulnerabilities" { "Vulnerabilities to close" } input id="vulnerabilities" name="vulnerabilities" value=(given.vulnerability) placeholder="CVE-2026-4775"; div.hint { "On the hosts below, or wherever they are open when no host is named" } }
+                div.field { label for="packages" { "Packages to update" } input id="packages" name="packages" placeholder="libtiff6, or libtiff6=4.5.0-6+deb12u4"; }
+                div.grid {
+                    div.field { label for="hosts" { "Hosts" } input id="hosts" name="hosts" value=(given.host) placeholder="names or ids"; }
+                    div.field { label for="groups" { "Groups" } input id="groups" name="groups"; }
+                    div.field { label for="success" { "Must succeed, per cent of the hosts" } input id="success" name="success" type="number" min="0" max="100" value="100"; }
+                }
+                div.field { label.check { input type="checkbox" name="reboot" value="yes"; "Reboot hosts when the change needs it" } label.check { input type="checkbox" name="removals" value="yes"; "Other packages may be removed to get there" } }
+                button.primary type="submit" { "Ask for it" }
+            } } }
+        },
+    ))
 }
 
 #[derive(Deserialize)]
@@ -124,9 +142,15 @@ pub struct Create {
 }
 
 /// Asks for a change.
-pub async fn create(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, Form(asked): Form<Create>) -> Result<Redirect, PageError> {
+pub async fn create(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Form(asked): Form<Create>,
+) -> Result<Redirect, PageError> {
     form::check(&headers, &visitor, &asked.csrf)?;
-    let (hosts, groups, vulnerabilities) = (form::words(&asked.hosts), form::words(&asked.groups), form::words(&asked.vulnerabilities));
+    let (hosts, groups, vulnerabilities) =
+        (form::words(&asked.hosts), form::words(&asked.groups), form::words(&asked.vulnerabilities));
     let request = ChangeCreate {
         title: asked.title,
         reason: asked.reason,
@@ -152,7 +176,12 @@ pub struct Pages {
 }
 
 /// One change with live progress.
-pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Path<String>, Query(pages): Query<Pages>) -> Answer {
+pub async fn show(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    Query(pages): Query<Pages>,
+) -> Answer {
     let actor = visitor.actor();
     let change = ops::change::show(&state, actor, &id).await?;
     let id = change.summary.id.clone();
@@ -160,24 +189,29 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Pat
     let hosts = ops::change::hosts(&state, actor, &id, after, Some(25)).await?;
     let deployments = ops::change::deployments(&state, actor, &id, None, None, Some(200)).await?;
     let events = format!("/api/v1/changes/{}/events?after={}", escape(&id), change.last_event);
-    Ok(layout::page(&visitor, "/changes", &change.summary.title, html! {
-        div data-events=(events) data-kinds="change rehearsal plan rollout wave deployment task output" {}
-        div.title data-part="title" {
-            div { h1 { "#" (change.summary.number) " " (change.summary.title) } div.sub { (badge(&change.summary.state)) " asked by " (change.summary.requester) " " (ago(&change.summary.created_at)) } }
-            (actions(&visitor, &change))
-        }
-        @if !change.waiting_for.is_empty() { div.notice data-part="waiting" { b { "Waiting for: " } (change.waiting_for.join("; ")) } } @else { div data-part="waiting" {} }
-        div.two {
-            div.column {
-            section.card data-part="progress" { header { h2 { "Rollout" } @if let Some(state) = &change.summary.rollout_state { (badge(state)) } }
-                div.body { (super::overview::progress(&change)) p.soft { (change.proved) " proved by a later inventory" } } }
-            (deployment_table(&deployments))
-            section.card { header { h2 { "Live output" } span data-part="live" { @if matches!(change.summary.rollout_state.as_deref(), Some("running" | "rolling-back")) { span class="badge info live" { "live" } } } } div.body { pre.log id="live-log" tabindex="0" role="log" aria-label="Live output" data-empty="What the hosts print appears here while the change runs. Earlier output: tasks and log of a deployment." {} } }
+    Ok(layout::page(
+        &visitor,
+        "/changes",
+        &change.summary.title,
+        html! {
+            div data-events=(events) data-kinds="change rehearsal plan rollout wave deployment task output" {}
+            div.title data-part="title" {
+                div { h1 { "#" (change.summary.number) " " (change.summary.title) } div.sub { (badge(&change.summary.state)) " asked by " (change.summary.requester) " " (ago(&change.summary.created_at)) } }
+                (actions(&visitor, &change))
             }
-            (about(&change))
-        }
-        (plan(&id, &change, &hosts))
-    }))
+            @if !change.waiting_for.is_empty() { div.notice data-part="waiting" { b { "Waiting for: " } (change.waiting_for.join("; ")) } } @else { div data-part="waiting" {} }
+            div.two {
+                div.column {
+                section.card data-part="progress" { header { h2 { "Rollout" } @if let Some(state) = &change.summary.rollout_state { (badge(state)) } }
+                    div.body { (super::overview::progress(&change)) p.soft { (change.proved) " proved by a later inventory" } } }
+                (deployment_table(&deployments))
+                section.card { header { h2 { "Live output" } span data-part="live" { @if matches!(change.summary.rollout_state.as_deref(), Some("running" | "rolling-back")) { span class="badge info live" { "live" } } } } div.body { pre.log id="live-log" tabindex="0" role="log" aria-label="Live output" data-empty="What the hosts print appears here while the change runs. Earlier output: tasks and log of a deployment." {} } }
+                }
+                (about(&change))
+            }
+            (plan(&id, &change, &hosts))
+        },
+    ))
 }
 
 fn actions(visitor: &Visitor, change: &ChangeDetail) -> Markup {
@@ -295,14 +329,20 @@ pub async fn act(
     form::check(&headers, &visitor, &asked.csrf)?;
     let (actor, reason) = (visitor.actor(), asked.reason);
     match verb.as_str() {
-        "approve" => ops::change::approve(&state, actor, &id, ChangeApprove { digest: asked.digest, comment: reason }).await?,
+        "approve" => {
+            ops::change::approve(&state, actor, &id, ChangeApprove { digest: asked.digest, comment: reason }).await?
+        }
         "reject" => ops::change::reject(&state, actor, &id, reason).await?,
         "start" => ops::change::start(&state, actor, &id, reason).await?,
         "pause" => ops::change::pause(&state, actor, &id, reason).await?,
         "resume" => ops::change::resume(&state, actor, &id, reason).await?,
         "cancel" => ops::change::cancel(&state, actor, &id, reason).await?,
         "undo" => ops::change::undo(&state, actor, &id, reason).await?,
-        _ => return Err(ops::OpsError::not_found(format!("the act `{}`", verb.chars().take(40).collect::<String>())).into()),
+        _ => {
+            return Err(
+                ops::OpsError::not_found(format!("the act `{}`", verb.chars().take(40).collect::<String>())).into()
+            );
+        }
     };
     Ok(Redirect::to(&format!("/changes/{}", escape(&id))))
 }
@@ -312,25 +352,30 @@ pub async fn deployment(State(state): State<AppState>, visitor: Visitor, Path(id
     let detail = ops::change::show_deployment(&state, visitor.actor(), &id).await?;
     let log = ops::change::log(&state, visitor.actor(), &id, None, Some(1000)).await?;
     let deployment = &detail.summary;
-    Ok(layout::page(&visitor, "/changes", &deployment.host_name, html! {
-        div.title { div {
-            h1 { "#" (detail.change_number) " on " (deployment.host_name) }
-            div.sub { (badge(&deployment.state)) " " (badge(&deployment.proof)) " " a href={ "/changes/" (deployment.change) } { (detail.change_title) } }
-        } }
-        div.two {
-            section.card { header { h2 { "Tasks" } }
-                @if detail.tasks.is_empty() { (empty("No task has begun.", "")) } @else { div.scroll { table.stack {
-                    thead { tr { th { "#" } th { "Task" } th { "State" } th { "When" } } }
-                    tbody { @for task in &detail.tasks { tr {
-                        td data-label="#" { (task.number) } td data-label="Task" { div { (task.name) @for reason in &task.reasons { div.under { (reason.text) } } } }
-                        td data-label="State" { div { (badge(&task.state)) } } td.tight data-label="When" { (ago(&task.at)) }
-                    } } }
-                } } } }
-            section.card { header { h2 { "Why" } } div.body { (reasons(&detail.reasons)) (reasons(&detail.proof_reasons)) } }
-        }
-        section.card { header { h2 { "What changes" } } (packages(&detail.packages)) }
-        section.card { header { h2 { "Log" } span.soft { (bytes(detail.output_bytes)) } } div.body {
-            @if log.lines.is_empty() { p.soft { "No output was reported." } } @else { pre.log tabindex="0" aria-label="Log" { @for line in &log.lines { (line) "\n" } } }
-        } }
-    }))
+    Ok(layout::page(
+        &visitor,
+        "/changes",
+        &deployment.host_name,
+        html! {
+            div.title { div {
+                h1 { "#" (detail.change_number) " on " (deployment.host_name) }
+                div.sub { (badge(&deployment.state)) " " (badge(&deployment.proof)) " " a href={ "/changes/" (deployment.change) } { (detail.change_title) } }
+            } }
+            div.two {
+                section.card { header { h2 { "Tasks" } }
+                    @if detail.tasks.is_empty() { (empty("No task has begun.", "")) } @else { div.scroll { table.stack {
+                        thead { tr { th { "#" } th { "Task" } th { "State" } th { "When" } } }
+                        tbody { @for task in &detail.tasks { tr {
+                            td data-label="#" { (task.number) } td data-label="Task" { div { (task.name) @for reason in &task.reasons { div.under { (reason.text) } } } }
+                            td data-label="State" { div { (badge(&task.state)) } } td.tight data-label="When" { (ago(&task.at)) }
+                        } } }
+                    } } } }
+                section.card { header { h2 { "Why" } } div.body { (reasons(&detail.reasons)) (reasons(&detail.proof_reasons)) } }
+            }
+            section.card { header { h2 { "What changes" } } (packages(&detail.packages)) }
+            section.card { header { h2 { "Log" } span.soft { (bytes(detail.output_bytes)) } } div.body {
+                @if log.lines.is_empty() { p.soft { "No output was reported." } } @else { pre.log tabindex="0" aria-label="Log" { @for line in &log.lines { (line) "\n" } } }
+            } }
+        },
+    ))
 }

@@ -38,17 +38,20 @@ impl Filter {
         let mut filter = self.clone();
         filter.after = String::new();
         change(&mut filter);
-        link("/findings", &[
-            ("state", &filter.state),
-            ("verdict", &filter.verdict),
-            ("severity", &filter.severity),
-            ("fixable", &filter.fixable),
-            ("exploited", &filter.exploited),
-            ("host", &filter.host),
-            ("source", &filter.source),
-            ("text", &filter.text),
-            ("after", &filter.after),
-        ])
+        link(
+            "/findings",
+            &[
+                ("state", &filter.state),
+                ("verdict", &filter.verdict),
+                ("severity", &filter.severity),
+                ("fixable", &filter.fixable),
+                ("exploited", &filter.exploited),
+                ("host", &filter.host),
+                ("source", &filter.source),
+                ("text", &filter.text),
+                ("after", &filter.after),
+            ],
+        )
     }
 
     /// What stays when other text is searched for.
@@ -85,39 +88,53 @@ impl Filter {
 pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter): Query<Filter>) -> Answer {
     let findings = ops::finding::list(&state, visitor.actor(), filter.query()).await?;
     let next = findings.next.clone().map(|next| filter.address(|filter| filter.after.clone_from(&next)));
-    let plain = filter.state.is_empty() && filter.verdict.is_empty() && filter.fixable.is_empty() && filter.exploited.is_empty() && filter.severity.is_empty();
+    let plain = filter.state.is_empty()
+        && filter.verdict.is_empty()
+        && filter.fixable.is_empty()
+        && filter.exploited.is_empty()
+        && filter.severity.is_empty();
     let only = |change: fn(&mut Filter)| {
-        let mut fresh = Filter { host: filter.host.clone(), source: filter.source.clone(), text: filter.text.clone(), ..Filter::default() };
+        let mut fresh = Filter {
+            host: filter.host.clone(),
+            source: filter.source.clone(),
+            text: filter.text.clone(),
+            ..Filter::default()
+        };
         change(&mut fresh);
         fresh.address(|_| {})
     };
-    Ok(layout::page(&visitor, "/findings", "Findings", html! {
-        div.title { div { h1 { "Findings" } div.sub { "Vulnerabilities that are present on hosts, most urgent first" } } }
-        section.card {
-            form.filters action="/findings" method="get" {
-                input type="search" name="text" value=(filter.text) placeholder="CVE or source package" aria-label="CVE or source package";
-                @for (name, value) in filter.kept() { @if !value.is_empty() { input type="hidden" name=(name) value=(value); } }
-                @if !filter.host.is_empty() { a class="chip off" aria-current="true" href=(filter.address(|filter| filter.host.clear())) aria-label="One host only, show all hosts" { "Host " (host_name(&findings, &filter)) } }
-                @if !filter.source.is_empty() { a class="chip off" aria-current="true" href=(filter.address(|filter| filter.source.clear())) aria-label={ "Source package " (filter.source) ", show all" } { "Package " (filter.source) } }
-                (chips(&[
-                    ("Mean work", only(|_| {}), plain),
-                    ("Fix published", only(|filter| filter.fixable = "true".into()), filter.fixable == "true"),
-                    ("Exploited", only(|filter| filter.exploited = "true".into()), filter.exploited == "true"),
-                    ("High and up", only(|filter| filter.severity = "high".into()), filter.severity == "high"),
-                    ("Restart needed", only(|filter| filter.verdict = "restart-needed".into()), filter.verdict == "restart-needed"),
-                    ("Vendor ignores", only(|filter| filter.verdict = "ignored,end-of-life".into()), filter.verdict.starts_with("ignored")),
-                    ("Proved closed", only(|filter| filter.state = "verified".into()), filter.state == "verified"),
-                    ("All", only(|filter| filter.state = "all".into()), filter.state == "all"),
-                ]))
+    Ok(layout::page(
+        &visitor,
+        "/findings",
+        "Findings",
+        html! {
+            div.title { div { h1 { "Findings" } div.sub { "Vulnerabilities that are present on hosts, most urgent first" } } }
+            section.card {
+                form.filters action="/findings" method="get" {
+                    input type="search" name="text" value=(filter.text) placeholder="CVE or source package" aria-label="CVE or source package";
+                    @for (name, value) in filter.kept() { @if !value.is_empty() { input type="hidden" name=(name) value=(value); } }
+                    @if !filter.host.is_empty() { a class="chip off" aria-current="true" href=(filter.address(|filter| filter.host.clear())) aria-label="One host only, show all hosts" { "Host " (host_name(&findings, &filter)) } }
+                    @if !filter.source.is_empty() { a class="chip off" aria-current="true" href=(filter.address(|filter| filter.source.clear())) aria-label={ "Source package " (filter.source) ", show all" } { "Package " (filter.source) } }
+                    (chips(&[
+                        ("Mean work", only(|_| {}), plain),
+                        ("Fix published", only(|filter| filter.fixable = "true".into()), filter.fixable == "true"),
+                        ("Exploited", only(|filter| filter.exploited = "true".into()), filter.exploited == "true"),
+                        ("High and up", only(|filter| filter.severity = "high".into()), filter.severity == "high"),
+                        ("Restart needed", only(|filter| filter.verdict = "restart-needed".into()), filter.verdict == "restart-needed"),
+                        ("Vendor ignores", only(|filter| filter.verdict = "ignored,end-of-life".into()), filter.verdict.starts_with("ignored")),
+                        ("Proved closed", only(|filter| filter.state = "verified".into()), filter.state == "verified"),
+                        ("All", only(|filter| filter.state = "all".into()), filter.state == "all"),
+                    ]))
+                }
+                @if findings.items.is_empty() {
+                    (empty("No finding fits. Are feeds loaded and hosts enrolled?", "fettle feed sync && fettle host token create"))
+                } @else {
+                    (table(&findings))
+                    (pager(findings.items.len(), findings.total, next))
+                }
             }
-            @if findings.items.is_empty() {
-                (empty("No finding fits. Are feeds loaded and hosts enrolled?", "fettle feed sync && fettle host token create"))
-            } @else {
-                (table(&findings))
-                (pager(findings.items.len(), findings.total, next))
-            }
-        }
-    }))
+        },
+    ))
 }
 
 /// The host that a list is narrowed to, by name where the list shows it.
@@ -152,35 +169,40 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Pat
     let detail = ops::finding::show(&state, visitor.actor(), &id).await?;
     let explanation = ops::finding::explain(&state, visitor.actor(), &id).await?;
     let finding = &detail.summary;
-    Ok(layout::page(&visitor, "/findings", &finding.vulnerability, html! {
-        div.title {
-            div {
-                h1 { (finding.vulnerability) " on " (finding.host_name) }
-                div.sub { (badge(&finding.state)) " " (badge(&finding.verdict)) " first seen " (ago(&finding.first_seen)) }
-            }
-            div.actions {
-                a.btn href={ "/vulnerabilities/" (escape(&finding.vulnerability)) } { "All its hosts" }
-                @if visitor.actor().may(Permission::ChangeCreate) && finding.fixed_version.is_some() && finding.state == "open" {
-                    a.btn.primary href={ "/changes/new?finding=" (finding.id) } { "Close by a change" }
+    Ok(layout::page(
+        &visitor,
+        "/findings",
+        &finding.vulnerability,
+        html! {
+            div.title {
+                div {
+                    h1 { (finding.vulnerability) " on " (finding.host_name) }
+                    div.sub { (badge(&finding.state)) " " (badge(&finding.verdict)) " first seen " (ago(&finding.first_seen)) }
+                }
+                div.actions {
+                    a.btn href={ "/vulnerabilities/" (escape(&finding.vulnerability)) } { "All its hosts" }
+                    @if visitor.actor().may(Permission::ChangeCreate) && finding.fixed_version.is_some() && finding.state == "open" {
+                        a.btn.primary href={ "/changes/new?finding=" (finding.id) } { "Close by a change" }
+                    }
                 }
             }
-        }
-        div.two {
-            section.card { header { h2 { "Why" } } div.body { (reasons(&detail.reasons))
-                @if !explanation.waiting_for.is_empty() { h2 { "Waiting for" } ul.why { @for entry in &explanation.waiting_for { li { (entry) } } } }
-            } }
-            section.card { header { h2 { "What" } } div.body {
-                dl.pairs {
-                    dt { "Source package" } dd { (finding.source) " " span.mono { (finding.source_version) } }
-                    dt { "Binary packages" } dd { (finding.packages.join(" ")) }
-                    dt { "Fixed in" } dd.mono { @match &finding.fixed_version { Some(version) => (version), None => "no fix yet" } }
-                    dt { "Host" } dd { a href={ "/hosts/" (finding.host) } { (finding.host_name) } }
-                }
-            } }
-        }
-        (facts(&detail.facts))
-        section.card { header { h2 { "History" } } div.body { (history(&detail.history)) } }
-    }))
+            div.two {
+                section.card { header { h2 { "Why" } } div.body { (reasons(&detail.reasons))
+                    @if !explanation.waiting_for.is_empty() { h2 { "Waiting for" } ul.why { @for entry in &explanation.waiting_for { li { (entry) } } } }
+                } }
+                section.card { header { h2 { "What" } } div.body {
+                    dl.pairs {
+                        dt { "Source package" } dd { (finding.source) " " span.mono { (finding.source_version) } }
+                        dt { "Binary packages" } dd { (finding.packages.join(" ")) }
+                        dt { "Fixed in" } dd.mono { @match &finding.fixed_version { Some(version) => (version), None => "no fix yet" } }
+                        dt { "Host" } dd { a href={ "/hosts/" (finding.host) } { (finding.host_name) } }
+                    }
+                } }
+            }
+            (facts(&detail.facts))
+            section.card { header { h2 { "History" } } div.body { (history(&detail.history)) } }
+        },
+    ))
 }
 
 fn facts(facts: &VulnerabilityFactsView) -> Markup {
@@ -197,7 +219,12 @@ fn facts(facts: &VulnerabilityFactsView) -> Markup {
 }
 
 /// One vulnerability: facts, hosts, what each feed says.
-pub async fn vulnerability(State(state): State<AppState>, visitor: Visitor, Path(id): Path<String>, Query(filter): Query<Filter>) -> Answer {
+pub async fn vulnerability(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    Query(filter): Query<Filter>,
+) -> Answer {
     let detail = ops::finding::vulnerability_show(&state, visitor.actor(), &id).await?;
     let query = FindingQuery {
         vulnerability: Some(detail.id.clone()),
@@ -208,28 +235,33 @@ pub async fn vulnerability(State(state): State<AppState>, visitor: Visitor, Path
     let findings = ops::finding::list(&state, visitor.actor(), query).await?;
     let here = format!("/vulnerabilities/{}", escape(&detail.id));
     let next = findings.next.clone().map(|next| link(&here, &[("after", &next)]));
-    Ok(layout::page(&visitor, "/findings", &detail.id, html! {
-        div.title {
-            div { h1 { (detail.id) } div.sub { "open on " (many(detail.hosts, "host")) } }
-            @if visitor.actor().may(Permission::ChangeCreate) && detail.hosts > 0 {
-                div.actions { a.btn.primary href={ "/changes/new?vulnerability=" (escape(&detail.id)) } { "Close everywhere by a change" } }
+    Ok(layout::page(
+        &visitor,
+        "/findings",
+        &detail.id,
+        html! {
+            div.title {
+                div { h1 { (detail.id) } div.sub { "open on " (many(detail.hosts, "host")) } }
+                @if visitor.actor().may(Permission::ChangeCreate) && detail.hosts > 0 {
+                    div.actions { a.btn.primary href={ "/changes/new?vulnerability=" (escape(&detail.id)) } { "Close everywhere by a change" } }
+                }
             }
-        }
-        (facts(&detail.facts))
-        section.card {
-            header { h2 { "Hosts" } }
-            @if findings.items.is_empty() { (empty("No host has or had it.", "")) } @else { (table(&findings)) (pager(findings.items.len(), None, next)) }
-        }
-        section.card {
-            header { h2 { "What each feed says" } }
-            @if detail.statements.is_empty() { (empty("No loaded feed states anything.", "fettle feed sync")) }
-            @else { div.scroll { table.stack {
-                thead { tr { th { "Feed" } th { "Record" } th { "Release" } th { "Source package" } th { "Says" } } }
-                tbody { @for statement in &detail.statements { tr {
-                    td data-label="Feed" { (statement.feed) } td data-label="Record" { (statement.record) } td data-label="Release" { (statement.release) }
-                    td data-label="Package" { (statement.source) } td data-label="Says" { (statement.statement) }
+            (facts(&detail.facts))
+            section.card {
+                header { h2 { "Hosts" } }
+                @if findings.items.is_empty() { (empty("No host has or had it.", "")) } @else { (table(&findings)) (pager(findings.items.len(), None, next)) }
+            }
+            section.card {
+                header { h2 { "What each feed says" } }
+                @if detail.statements.is_empty() { (empty("No loaded feed states anything.", "fettle feed sync")) }
+                @else { div.scroll { table.stack {
+                    thead { tr { th { "Feed" } th { "Record" } th { "Release" } th { "Source package" } th { "Says" } } }
+                    tbody { @for statement in &detail.statements { tr {
+                        td data-label="Feed" { (statement.feed) } td data-label="Record" { (statement.record) } td data-label="Release" { (statement.release) }
+                        td data-label="Package" { (statement.source) } td data-label="Says" { (statement.statement) }
+                    } } }
                 } } }
-            } } }
-        }
-    }))
+            }
+        },
+    ))
 }

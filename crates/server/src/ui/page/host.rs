@@ -41,49 +41,63 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
     };
     let hosts = ops::host::list(&state, visitor.actor(), query).await?;
     let address = |wanted: &str, restart: &str, after: &str| {
-        link("/hosts", &[("state", wanted), ("group", &filter.group), ("restart_needed", restart), ("text", &filter.text), ("after", after)])
+        link(
+            "/hosts",
+            &[
+                ("state", wanted),
+                ("group", &filter.group),
+                ("restart_needed", restart),
+                ("text", &filter.text),
+                ("after", after),
+            ],
+        )
     };
     let next = hosts.next.clone().map(|next| address(&filter.state, &filter.restart_needed, &next));
     let restart = filter.restart_needed == "true";
-    Ok(layout::page(&visitor, "/hosts", "Hosts", html! {
-        div.title {
-            div { h1 { "Hosts" } div.sub { @if filter.group.is_empty() { "Every machine that enrolled" } @else { "Group " (filter.group) } } }
-            @if visitor.actor().may(Permission::HostEnrol) { div.actions { a.btn.primary href="/enrol" { "Enrol a host" } } }
-        }
-        section.card {
-            form.filters action="/hosts" method="get" {
-                input type="search" name="text" value=(filter.text) placeholder="Name" aria-label="Name";
-                @for (name, value) in [("state", &filter.state), ("group", &filter.group), ("restart_needed", &filter.restart_needed)] {
-                    @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
+    Ok(layout::page(
+        &visitor,
+        "/hosts",
+        "Hosts",
+        html! {
+            div.title {
+                div { h1 { "Hosts" } div.sub { @if filter.group.is_empty() { "Every machine that enrolled" } @else { "Group " (filter.group) } } }
+                @if visitor.actor().may(Permission::HostEnrol) { div.actions { a.btn.primary href="/enrol" { "Enrol a host" } } }
+            }
+            section.card {
+                form.filters action="/hosts" method="get" {
+                    input type="search" name="text" value=(filter.text) placeholder="Name" aria-label="Name";
+                    @for (name, value) in [("state", &filter.state), ("group", &filter.group), ("restart_needed", &filter.restart_needed)] {
+                        @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
+                    }
+                    @if !filter.group.is_empty() { a class="chip off" aria-current="true" href=(link("/hosts", &[("state", &filter.state), ("restart_needed", &filter.restart_needed), ("text", &filter.text)])) aria-label={ "Group " (filter.group) ", show all groups" } { "Group " (filter.group) } }
+                    (chips(&[
+                        ("All", address("", "", ""), filter.state.is_empty() && !restart),
+                        ("Managed", address("managed", "", ""), filter.state == "managed"),
+                        ("Silent", address("silent", "", ""), filter.state == "silent"),
+                        ("Enrolling", address("enrolling", "", ""), filter.state == "enrolling"),
+                        ("Restart needed", address("", "true", ""), restart),
+                        ("Retired", address("retired", "", ""), filter.state == "retired"),
+                    ]))
                 }
-                @if !filter.group.is_empty() { a class="chip off" aria-current="true" href=(link("/hosts", &[("state", &filter.state), ("restart_needed", &filter.restart_needed), ("text", &filter.text)])) aria-label={ "Group " (filter.group) ", show all groups" } { "Group " (filter.group) } }
-                (chips(&[
-                    ("All", address("", "", ""), filter.state.is_empty() && !restart),
-                    ("Managed", address("managed", "", ""), filter.state == "managed"),
-                    ("Silent", address("silent", "", ""), filter.state == "silent"),
-                    ("Enrolling", address("enrolling", "", ""), filter.state == "enrolling"),
-                    ("Restart needed", address("", "true", ""), restart),
-                    ("Retired", address("retired", "", ""), filter.state == "retired"),
-                ]))
+                @if hosts.items.is_empty() {
+                    (empty("No host fits. Enrol one: this prints the line to paste on the machine.", "fettle host token create"))
+                } @else {
+                    div.scroll { table.stack {
+                        thead { tr { th { "Host" } th { "Operating system" } th { "State" } th { "Restart" } th { "Agent" } th { "Last seen" } } }
+                        tbody { @for host in &hosts.items { tr {
+                            td data-label="Host" { a href={ "/hosts/" (host.id) } { (host.name) } }
+                            td data-label="System" { (host.os) }
+                            td data-label="State" { div { (badge(&host.state)) } }
+                            td data-label="Restart" { (restart_words(host.reboot_pending, host.restart_pending)) }
+                            td data-label="Agent" { (host.agent_version) }
+                            td.tight data-label="Last seen" { (ago(&host.last_seen)) }
+                        } } }
+                    } }
+                    (pager(hosts.items.len(), hosts.total, next))
+                }
             }
-            @if hosts.items.is_empty() {
-                (empty("No host fits. Enrol one: this prints the line to paste on the machine.", "fettle host token create"))
-            } @else {
-                div.scroll { table.stack {
-                    thead { tr { th { "Host" } th { "Operating system" } th { "State" } th { "Restart" } th { "Agent" } th { "Last seen" } } }
-                    tbody { @for host in &hosts.items { tr {
-                        td data-label="Host" { a href={ "/hosts/" (host.id) } { (host.name) } }
-                        td data-label="System" { (host.os) }
-                        td data-label="State" { div { (badge(&host.state)) } }
-                        td data-label="Restart" { (restart_words(host.reboot_pending, host.restart_pending)) }
-                        td data-label="Agent" { (host.agent_version) }
-                        td.tight data-label="Last seen" { (ago(&host.last_seen)) }
-                    } } }
-                } }
-                (pager(hosts.items.len(), hosts.total, next))
-            }
-        }
-    }))
+        },
+    ))
 }
 
 fn restart_words(reboot: bool, services: u64) -> Markup {
@@ -99,34 +113,50 @@ pub struct Packages {
 }
 
 /// One host.
-pub async fn show(State(state): State<AppState>, visitor: Visitor, Path(id): Path<String>, Query(wanted): Query<Packages>) -> Answer {
+pub async fn show(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    Query(wanted): Query<Packages>,
+) -> Answer {
     let actor = visitor.actor();
     let host = ops::host::show(&state, actor, &id).await?;
     let id = host.summary.id.clone();
     let explanation = ops::host::explain(&state, actor, &id).await?;
-    let findings = ops::finding::list(&state, actor, FindingQuery { host: Some(id.clone()), limit: Some(15), ..Default::default() }).await?;
+    let findings = ops::finding::list(
+        &state,
+        actor,
+        FindingQuery { host: Some(id.clone()), limit: Some(15), ..Default::default() },
+    )
+    .await?;
     let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let packages = ops::host::packages(&state, actor, &id, filled(&wanted.packages), filled(&wanted.after), Some(25)).await?;
+    let packages =
+        ops::host::packages(&state, actor, &id, filled(&wanted.packages), filled(&wanted.after), Some(25)).await?;
     let open: u64 = host.findings.iter().map(|level| level.findings).sum();
-    Ok(layout::page(&visitor, "/hosts", &host.summary.name, html! {
-        div.title {
-            div { h1 { (host.summary.name) } div.sub { (badge(&host.summary.state)) " " (host.summary.os) " · last seen " (ago(&host.summary.last_seen)) } }
-            div.actions {
-                @if actor.may(Permission::ChangeCreate) && open > 0 { a.btn.primary href={ "/changes/new?host=" (id) } { "Change this host" } }
-                @if actor.may(Permission::HostManage) && host.summary.state != "retired" { (revoke_form(&visitor, &id)) }
+    Ok(layout::page(
+        &visitor,
+        "/hosts",
+        &host.summary.name,
+        html! {
+            div.title {
+                div { h1 { (host.summary.name) } div.sub { (badge(&host.summary.state)) " " (host.summary.os) " · last seen " (ago(&host.summary.last_seen)) } }
+                div.actions {
+                    @if actor.may(Permission::ChangeCreate) && open > 0 { a.btn.primary href={ "/changes/new?host=" (id) } { "Change this host" } }
+                    @if actor.may(Permission::HostManage) && host.summary.state != "retired" { (revoke_form(&visitor, &id)) }
+                }
             }
-        }
-        @for why in &host.reboot_reasons { div.notice { b { "Reboot needed: " } (why) } }
-        (facts(&host))
-        section.card { header { h2 { "Findings" } a href={ "/findings?host=" (id) } { (open) " in all" } }
-            @if findings.items.is_empty() { (empty("No finding that means work.", "")) } @else { (super::finding::table(&findings)) } }
-        (services(&host))
-        (package_table(&id, &packages, &wanted))
-        section.card { header { h2 { "History" } } div.body {
-            ul.why { @for entry in &explanation.waiting_for { li { "Waiting for " (entry) } } }
-            (history(&explanation.history))
-        } }
-    }))
+            @for why in &host.reboot_reasons { div.notice { b { "Reboot needed: " } (why) } }
+            (facts(&host))
+            section.card { header { h2 { "Findings" } a href={ "/findings?host=" (id) } { (open) " in all" } }
+                @if findings.items.is_empty() { (empty("No finding that means work.", "")) } @else { (super::finding::table(&findings)) } }
+            (services(&host))
+            (package_table(&id, &packages, &wanted))
+            section.card { header { h2 { "History" } } div.body {
+                ul.why { @for entry in &explanation.waiting_for { li { "Waiting for " (entry) } } }
+                (history(&explanation.history))
+            } }
+        },
+    ))
 }
 
 fn revoke_form(visitor: &Visitor, id: &str) -> Markup {
@@ -226,24 +256,29 @@ pub async fn enrol_form(visitor: Visitor) -> Answer {
 }
 
 fn enrol_page(visitor: &Visitor, made: Option<&EnrolmentTokenMade>) -> Markup {
-    layout::page(visitor, "/enrol", "Enrol a host", html! {
-        div.title { div { h1 { "Enrol a host" } div.sub { "A token lets a machine enrol. It pins this server's authority; the machine's key never leaves it." } } }
-        @if let Some(made) = made {
-            section.card { header { h2 { "Paste this on the machine, as root" } } div.body {
-                div.copy { code id="command" { (made.command) } button type="button" data-copy="command" { "Copy" } }
-                p.soft { "Works " (many(u64::from(made.uses), "time")) ", until " (made.expires_at) ". It is shown only now. Then start the agent: " code { "fettle agent run" } }
-            } }
-        }
-        section.card { div.body { form action="/enrol" method="post" {
-            input type="hidden" name="csrf" value=(visitor.session.csrf_token());
-            div.grid {
-                div.field { label for="group" { "Group" } input id="group" name="group"; div.hint { "Made when it is not there; may be left empty" } }
-                div.field { label for="uses" { "Machines" } input id="uses" name="uses" type="number" min="1" max="100000" value="1"; }
-                div.field { label for="hours" { "Hours" } input id="hours" name="hours" type="number" min="1" max="8760" value="1"; }
+    layout::page(
+        visitor,
+        "/enrol",
+        "Enrol a host",
+        html! {
+            div.title { div { h1 { "Enrol a host" } div.sub { "A token lets a machine enrol. It pins this server's authority; the machine's key never leaves it." } } }
+            @if let Some(made) = made {
+                section.card { header { h2 { "Paste this on the machine, as root" } } div.body {
+                    div.copy { code id="command" { (made.command) } button type="button" data-copy="command" { "Copy" } }
+                    p.soft { "Works " (many(u64::from(made.uses), "time")) ", until " (made.expires_at) ". It is shown only now. Then start the agent: " code { "fettle agent run" } }
+                } }
             }
-            button.primary type="submit" { "Make a token" }
-        } } }
-    })
+            section.card { div.body { form action="/enrol" method="post" {
+                input type="hidden" name="csrf" value=(visitor.session.csrf_token());
+                div.grid {
+                    div.field { label for="group" { "Group" } input id="group" name="group"; div.hint { "Made when it is not there; may be left empty" } }
+                    div.field { label for="uses" { "Machines" } input id="uses" name="uses" type="number" min="1" max="100000" value="1"; }
+                    div.field { label for="hours" { "Hours" } input id="hours" name="hours" type="number" min="1" max="8760" value="1"; }
+                }
+                button.primary type="submit" { "Make a token" }
+            } } }
+        },
+    )
 }
 
 #[derive(Deserialize)]
@@ -256,7 +291,12 @@ pub struct Enrol {
 }
 
 /// Makes a token.
-pub async fn enrol(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, Form(asked): Form<Enrol>) -> Result<Markup, PageError> {
+pub async fn enrol(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Form(asked): Form<Enrol>,
+) -> Result<Markup, PageError> {
     form::check(&headers, &visitor, &asked.csrf)?;
     let request = EnrolmentTokenCreate {
         group: form::filled(asked.group),
@@ -264,6 +304,7 @@ pub async fn enrol(State(state): State<AppState>, visitor: Visitor, headers: Hea
         expires_seconds: Some(asked.hours.saturating_mul(3600)),
         server: None,
     };
-    let made = ops::host::token_create(&state, visitor.actor(), request, &crate::headers::own_address(&headers)).await?;
+    let made =
+        ops::host::token_create(&state, visitor.actor(), request, &crate::headers::own_address(&headers)).await?;
     Ok(enrol_page(&visitor, Some(&made)))
 }

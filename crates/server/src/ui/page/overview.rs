@@ -3,9 +3,9 @@
 use crate::ops::change::ChangeQuery;
 use crate::ops::finding::FindingQuery;
 use crate::ops::host::HostQuery;
+use crate::ui::layout;
 use crate::ui::part::{ago, badge, bar, donut, empty, many};
 use crate::ui::visitor::{Answer, Visitor};
-use crate::ui::layout;
 use crate::{AppState, ops};
 use axum::extract::State;
 use fettle_wire::api::change::{ChangeDetail, ChangeList};
@@ -24,23 +24,44 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor) -> Answer {
     let findings = ops::finding::counts(&state, actor).await?;
     let feeds = ops::feed::list(&state, actor).await?;
     let changes = ops::change::list(&state, actor, ChangeQuery { limit: Some(6), ..Default::default() }).await?;
-    let running = match changes.items.iter().find(|change| matches!(change.state.as_str(), "running" | "halted" | "rolling-back" | "paused")) {
+    let running = match changes
+        .items
+        .iter()
+        .find(|change| matches!(change.state.as_str(), "running" | "halted" | "rolling-back" | "paused"))
+    {
         Some(change) => Some(ops::change::show(&state, actor, &change.id).await?),
         None => None,
     };
-    let urgent = ops::finding::list(&state, actor, FindingQuery { fixable: Some(true), limit: Some(8), ..Default::default() }).await?;
-    let restart = ops::host::list(&state, actor, HostQuery { restart_needed: Some(true), limit: Some(1000), ..Default::default() }).await?;
-    Ok(layout::page(&visitor, "/", "Overview", html! {
-        div.title { div { h1 { "Overview" } div.sub { (many(hosts.managed + hosts.silent + hosts.enrolling, "host")) " · " (many(sum(&findings, |_| true), "finding")) " to work on" } } }
-        (cards(&hosts, &findings, &restart))
-        div.two { (by_state(&findings)) (rollout(running.as_ref(), &changes)) }
-        (most_urgent(&urgent))
-        (feed_ages(&feeds))
-    }))
+    let urgent =
+        ops::finding::list(&state, actor, FindingQuery { fixable: Some(true), limit: Some(8), ..Default::default() })
+            .await?;
+    let restart = ops::host::list(
+        &state,
+        actor,
+        HostQuery { restart_needed: Some(true), limit: Some(1000), ..Default::default() },
+    )
+    .await?;
+    Ok(layout::page(
+        &visitor,
+        "/",
+        "Overview",
+        html! {
+            div.title { div { h1 { "Overview" } div.sub { (many(hosts.managed + hosts.silent + hosts.enrolling, "host")) " · " (many(sum(&findings, |_| true), "finding")) " to work on" } } }
+            (cards(&hosts, &findings, &restart))
+            div.two { (by_state(&findings)) (rollout(running.as_ref(), &changes)) }
+            (most_urgent(&urgent))
+            (feed_ages(&feeds))
+        },
+    ))
 }
 
 fn sum(findings: &FindingCounts, wanted: impl Fn(&fettle_wire::api::finding::FindingCountView) -> bool) -> u64 {
-    findings.items.iter().filter(|count| OPEN.contains(&count.state.as_str()) && wanted(count)).map(|count| count.findings).sum()
+    findings
+        .items
+        .iter()
+        .filter(|count| OPEN.contains(&count.state.as_str()) && wanted(count))
+        .map(|count| count.findings)
+        .sum()
 }
 
 fn cards(hosts: &HostCounts, findings: &FindingCounts, restart: &HostList) -> Markup {
@@ -72,7 +93,8 @@ fn by_state(findings: &FindingCounts) -> Markup {
     let fixable = sum(findings, |count| count.verdict == "affected" && count.fixable);
     let unfixed = sum(findings, |count| count.verdict == "affected" && !count.fixable);
     let restart = sum(findings, |count| count.verdict == "restart-needed");
-    let ignored = sum(findings, |count| matches!(count.verdict.as_str(), "ignored" | "end-of-life" | "under-investigation"));
+    let ignored =
+        sum(findings, |count| matches!(count.verdict.as_str(), "ignored" | "end-of-life" | "under-investigation"));
     let closed: u64 = findings.items.iter().filter(|count| count.state == "verified").map(|count| count.findings).sum();
     let all = fixable + unfixed + restart + ignored + closed;
     let share = (closed * 100).checked_div(all).map_or_else(|| "–".to_owned(), |share| format!("{share} %"));

@@ -6,10 +6,10 @@ use crate::ops::OpsError;
 use crate::ui::visitor::{PageError, Visitor, theme};
 use crate::ui::{form, layout};
 use crate::{AppState, ops};
+use axum::Extension;
 use axum::extract::{Form, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::Extension;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -25,17 +25,21 @@ pub async fn form(headers: HeaderMap, Query(next): Query<Next>) -> Markup {
 }
 
 fn sign_in_page(headers: &HeaderMap, next: &str, user: &str, error: Option<&str>) -> Markup {
-    layout::alone(theme(headers), "Sign in", html! {
-        h1 { "Sign in" }
-        @if let Some(error) = error { div.notice.bad role="alert" { (error) } }
-        form action="/sign-in" method="post" {
-            input type="hidden" name="next" value=(next);
-            div.field { label for="user" { "User" } input id="user" name="user" value=(user) autocomplete="username" autofocus required; }
-            div.field { label for="password" { "Password" } input id="password" name="password" type="password" autocomplete="current-password" required; }
-            button.primary type="submit" { "Sign in" }
-        }
-        p.soft { "The first administrator is " code { "admin" } "; the server printed its one-time password at its first start." }
-    })
+    layout::alone(
+        theme(headers),
+        "Sign in",
+        html! {
+            h1 { "Sign in" }
+            @if let Some(error) = error { div.notice.bad role="alert" { (error) } }
+            form action="/sign-in" method="post" {
+                input type="hidden" name="next" value=(next);
+                div.field { label for="user" { "User" } input id="user" name="user" value=(user) autocomplete="username" autofocus required; }
+                div.field { label for="password" { "Password" } input id="password" name="password" type="password" autocomplete="current-password" required; }
+                button.primary type="submit" { "Sign in" }
+            }
+            p.soft { "The first administrator is " code { "admin" } "; the server printed its one-time password at its first start." }
+        },
+    )
 }
 
 #[derive(Deserialize)]
@@ -68,25 +72,32 @@ pub async fn submit(
 fn welcome(session: &session::Session, next: &str) -> Result<Response, PageError> {
     // Only paths of our own: never another site.
     // Browsers drop tabs and line ends out of addresses: `/<tab>/elsewhere` would lead away.
-    let own = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && next.bytes().all(|byte| byte.is_ascii_graphic());
+    let own = next.starts_with('/')
+        && !next.starts_with("//")
+        && !next.contains('\\')
+        && next.bytes().all(|byte| byte.is_ascii_graphic());
     let mut response = Redirect::to(if own { next } else { "/" }).into_response();
     response.headers_mut().append(header::SET_COOKIE, session.cookie()?);
     Ok(response)
 }
 
 fn first_page(headers: &HeaderMap, user: &str, error: Option<&str>) -> Markup {
-    layout::alone(theme(headers), "Choose a password", html! {
-        h1 { "Choose a password" }
-        p.soft { "The one-time password must be changed at the first sign-in. Several words are best." }
-        @if let Some(error) = error { div.notice.bad role="alert" { (error) } }
-        form action="/first-password" method="post" {
-            div.field { label for="user" { "User" } input id="user" name="user" value=(user) autocomplete="username" required; }
-            div.field { label for="current" { "One-time password" } input id="current" name="current" type="password" autocomplete="current-password" required; }
-            div.field { label for="new" { "New password" } input id="new" name="new" type="password" autocomplete="new-password" required; }
-            div.field { label for="again" { "Once more" } input id="again" name="again" type="password" autocomplete="new-password" required; }
-            button.primary type="submit" { "Change and sign in" }
-        }
-    })
+    layout::alone(
+        theme(headers),
+        "Choose a password",
+        html! {
+            h1 { "Choose a password" }
+            p.soft { "The one-time password must be changed at the first sign-in. Several words are best." }
+            @if let Some(error) = error { div.notice.bad role="alert" { (error) } }
+            form action="/first-password" method="post" {
+                div.field { label for="user" { "User" } input id="user" name="user" value=(user) autocomplete="username" required; }
+                div.field { label for="current" { "One-time password" } input id="current" name="current" type="password" autocomplete="current-password" required; }
+                div.field { label for="new" { "New password" } input id="new" name="new" type="password" autocomplete="new-password" required; }
+                div.field { label for="again" { "Once more" } input id="again" name="again" type="password" autocomplete="new-password" required; }
+                button.primary type="submit" { "Change and sign in" }
+            }
+        },
+    )
 }
 
 #[derive(Deserialize)]
@@ -108,8 +119,10 @@ pub async fn first_password(
     if asked.new != asked.again {
         return Ok(first_page(&headers, &asked.user, Some("The two new passwords differ.")).into_response());
     }
-    if let Err(error) = ops::account::change_password(&state, address.0, &asked.user, &asked.current, &asked.new).await {
-        return Ok((StatusCode::UNPROCESSABLE_ENTITY, first_page(&headers, &asked.user, Some(&error.to_string()))).into_response());
+    if let Err(error) = ops::account::change_password(&state, address.0, &asked.user, &asked.current, &asked.new).await
+    {
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, first_page(&headers, &asked.user, Some(&error.to_string())))
+            .into_response());
     }
     let session = ops::account::sign_in(&state, address.0, &headers, &asked.user, &asked.new).await?;
     welcome(&session, "/")
@@ -121,7 +134,12 @@ pub struct Csrf {
 }
 
 /// Ends the session.
-pub async fn sign_out(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, Form(asked): Form<Csrf>) -> Result<Response, PageError> {
+pub async fn sign_out(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Form(asked): Form<Csrf>,
+) -> Result<Response, PageError> {
     form::check(&headers, &visitor, &asked.csrf)?;
     ops::account::sign_out(&state, &visitor.session).await?;
     let mut response = Redirect::to("/sign-in").into_response();

@@ -20,29 +20,34 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor) -> Answer {
 
 /// `made`: a name and its one-time password, said only here: this page is the answer itself, never kept.
 fn page(visitor: &Visitor, users: &UserList, made: Option<(&str, &str)>) -> Markup {
-    layout::page(visitor, "/users", "Users", html! {
-        div.title { div { h1 { "Users" } div.sub { "Who asks for a change does not approve it: give each role to another person" } } }
-        @if let Some((name, password)) = made {
-            div.notice.good role="status" { b { (name) } ": one-time password " code { (password) } " (shown only now; to be changed at the first sign-in)" }
-        }
-        section.card { div.scroll { table.stack {
-            thead { tr { th { "User" } th { "Role" } th { "State" } th { "Last sign-in" } th { "Do" } } }
-            tbody { @for user in &users.items { tr {
-                td data-label="User" { (user.name) } td data-label="Role" { (user.role) }
-                td data-label="State" { div { @if user.disabled { (badge("disabled")) } @else if user.password_change_required { (badge("one-time password")) } @else { (badge("may sign in")) } } }
-                td.tight data-label="Last sign-in" { @match &user.last_sign_in { Some(at) => (ago(at)), None => "never" } }
-                td data-label="Do" { @if user.name == visitor.actor().name { span.soft { "yourself" } } @else { (acts(visitor, user)) } }
-            } } }
-        } } }
-        section.card { header { h2 { "New user" } } div.body { form action="/users" method="post" {
-            input type="hidden" name="csrf" value=(visitor.session.csrf_token());
-            div.grid {
-                div.field { label for="name" { "Name" } input id="name" name="name" required; }
-                div.field { label for="role" { "Role" } select id="role" name="role" { @for role in Role::ALL.iter().rev() { option value=(role) { (role) } } } }
+    layout::page(
+        visitor,
+        "/users",
+        "Users",
+        html! {
+            div.title { div { h1 { "Users" } div.sub { "Who asks for a change does not approve it: give each role to another person" } } }
+            @if let Some((name, password)) = made {
+                div.notice.good role="status" { b { (name) } ": one-time password " code { (password) } " (shown only now; to be changed at the first sign-in)" }
             }
-            button.primary type="submit" { "Make the user" }
-        } } }
-    })
+            section.card { div.scroll { table.stack {
+                thead { tr { th { "User" } th { "Role" } th { "State" } th { "Last sign-in" } th { "Do" } } }
+                tbody { @for user in &users.items { tr {
+                    td data-label="User" { (user.name) } td data-label="Role" { (user.role) }
+                    td data-label="State" { div { @if user.disabled { (badge("disabled")) } @else if user.password_change_required { (badge("one-time password")) } @else { (badge("may sign in")) } } }
+                    td.tight data-label="Last sign-in" { @match &user.last_sign_in { Some(at) => (ago(at)), None => "never" } }
+                    td data-label="Do" { @if user.name == visitor.actor().name { span.soft { "yourself" } } @else { (acts(visitor, user)) } }
+                } } }
+            } } }
+            section.card { header { h2 { "New user" } } div.body { form action="/users" method="post" {
+                input type="hidden" name="csrf" value=(visitor.session.csrf_token());
+                div.grid {
+                    div.field { label for="name" { "Name" } input id="name" name="name" required; }
+                    div.field { label for="role" { "Role" } select id="role" name="role" { @for role in Role::ALL.iter().rev() { option value=(role) { (role) } } } }
+                }
+                button.primary type="submit" { "Make the user" }
+            } } }
+        },
+    )
 }
 
 fn acts(visitor: &Visitor, user: &User) -> Markup {
@@ -70,7 +75,12 @@ pub struct Create {
 }
 
 /// Makes a user.
-pub async fn create(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap, Form(asked): Form<Create>) -> Answer {
+pub async fn create(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Form(asked): Form<Create>,
+) -> Answer {
     form::check(&headers, &visitor, &asked.csrf)?;
     let made = ops::user::create(&state, visitor.actor(), UserCreate { name: asked.name, role: asked.role }).await?;
     let users = ops::user::list(&state, visitor.actor(), None, Some(1000)).await?;
