@@ -5,7 +5,9 @@ use crate::ops::OpsError;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fettle_domain::HostId;
 use fettle_store::StoreError;
+use fettle_wire::agent::problem as agent_problem;
 use fettle_wire::api::problem::{Problem, kind};
 
 /// A problem document on its way out. Handlers return it as their error; `?` makes one of an
@@ -84,6 +86,17 @@ impl From<OpsError> for Refusal {
 }
 
 impl Refusal {
+    /// What a revoked (or unknown) host is told, whatever it asks.
+    pub(crate) fn host_revoked(host: HostId) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            agent_problem::HOST_REVOKED,
+            "This host was revoked",
+            format!("{host} was revoked or is not known here"),
+        )
+        .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
+    }
+
     fn unavailable(detail: String) -> Self {
         let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, kind::UNAVAILABLE, "Not now", detail);
         refusal.0.retry_after = 5;

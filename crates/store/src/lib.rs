@@ -9,6 +9,7 @@
 //! [`Store::read`] runs a closure on one of the reader connections, [`Store::write`] hands one to
 //! the single writer, which commits many closures in one transaction and answers after the commit.
 
+mod body;
 mod connection;
 mod error;
 mod migrations;

@@ -36,6 +36,13 @@ pub const LIST: &[QueryField] = &[
     QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" },
 ];
 
+/// Those two as they come.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Page {
+    pub(super) after: Option<String>,
+    pub(super) limit: Option<u32>,
+}
+
 /// Makes the schema of a type.
 pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 

@@ -1,6 +1,6 @@
 //! One's own API tokens.
 
-use super::endpoint::LIST;
+use super::endpoint::{LIST, Page};
 use super::{Answer, Body, Endpoint, Params, PathParam};
 use crate::AppState;
 use crate::access::Actor;
@@ -9,7 +9,6 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use fettle_domain::access::Permission;
 use fettle_wire::api::account::{Token, TokenCreate, TokenCreated, TokenList};
-use serde::Deserialize;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     use Permission::OwnAccount;
@@ -21,12 +20,6 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::delete("/tokens/{token}", OwnAccount, "Revoke one of one's own API tokens", revoke)
             .response::<Token>(),
     ]
-}
-
-#[derive(Debug, Deserialize)]
-struct Page {
-    after: Option<String>,
-    limit: Option<u32>,
 }
 
 async fn list(

@@ -1,6 +1,6 @@
 //! Users.
 
-use super::endpoint::LIST;
+use super::endpoint::{LIST, Page};
 use super::{Answer, Body, Endpoint, Params, PathParam};
 use crate::AppState;
 use crate::access::Actor;
@@ -9,7 +9,6 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use fettle_domain::access::Permission;
 use fettle_wire::api::account::{UserChange, UserChanged, UserCreate, UserCreated, UserList};
-use serde::Deserialize;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     use Permission::UserManage;
@@ -27,12 +26,6 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         .request::<UserChange>()
         .response::<UserChanged>(),
     ]
-}
-
-#[derive(Debug, Deserialize)]
-struct Page {
-    after: Option<String>,
-    limit: Option<u32>,
 }
 
 async fn list(

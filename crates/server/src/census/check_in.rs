@@ -15,7 +15,7 @@ use fettle_store::systems::host::{self, HostFactsColumns, HostHead};
 use fettle_store::systems::inventory::{self, PackageDictionary};
 use fettle_store::systems::package_dictionary::Learned;
 use fettle_store::{Connection, StoreError};
-use fettle_wire::agent::{CheckIn, CheckInReply, HostFacts, PackagesReport, Section, Service, problem};
+use fettle_wire::agent::{CheckIn, CheckInReply, HostFacts, PackagesReport, Section, Service};
 use fettle_wire::api::problem::kind;
 use std::sync::Arc;
 
@@ -28,17 +28,6 @@ const TEXT: usize = 1024;
 /// Tries when another server writes the same rows at the same moment.
 const TRIES: u32 = 3;
 
-/// What a revoked (or unknown) host is told.
-fn revoked(host: HostId) -> Refusal {
-    Refusal::new(
-        StatusCode::FORBIDDEN,
-        problem::HOST_REVOKED,
-        "This host was revoked",
-        format!("{host} was revoked or is not known here"),
-    )
-    .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
-}
-
 pub(super) async fn check_in(
     State(state): State<AppState>,
     Extension(peer): Extension<PeerHost>,
@@ -46,7 +35,7 @@ pub(super) async fn check_in(
 ) -> Result<Json<CheckInReply>, Refusal> {
     let host = peer.require()?;
     check_digests(&check_in)?;
-    let head = state.intake.seen(host).await?.ok_or_else(|| revoked(host))?;
+    let head = state.intake.seen(host).await?.ok_or_else(|| Refusal::host_revoked(host))?;
     let want = take(&state, host, &head, check_in).await?;
     Ok(Json(CheckInReply { want, next_seconds: state.settings.hosts.check_in_seconds, server_time: clock::now() }))
 }

@@ -14,13 +14,9 @@ mod work;
 pub use watch::run;
 
 use crate::AppState;
-use crate::problem::Refusal;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::routing::{get, post};
-use fettle_domain::HostId;
-use fettle_wire::agent::problem;
 
 /// Longest report: the agent's batches are an eighth of it; one dry run may be as long as the rest.
 const REPORT_BODY: usize = 8 << 20;
@@ -30,15 +26,4 @@ pub fn routes() -> Router<AppState> {
     Router::new()
         .route("/agent/v1/work", get(work::work))
         .route("/agent/v1/report", post(report::report).layer(DefaultBodyLimit::max(REPORT_BODY)))
-}
-
-/// What a revoked (or unknown) host is told.
-fn revoked(host: HostId) -> Refusal {
-    Refusal::new(
-        StatusCode::FORBIDDEN,
-        problem::HOST_REVOKED,
-        "This host was revoked",
-        format!("{host} was revoked or is not known here"),
-    )
-    .advise("If the machine is to be managed again, enrol it anew with a fresh token.")
 }

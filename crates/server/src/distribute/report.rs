@@ -1,6 +1,5 @@
 //! Reports: stored before they are acknowledged, and stored once however often they come.
 
-use super::revoked;
 use super::take::{self, Taken};
 use crate::extract::Body;
 use crate::live::LiveEvent;
@@ -39,7 +38,7 @@ pub(super) async fn report(
     }
     let mut entries = report.entries;
     entries.sort_by_key(|entry| entry.sequence);
-    let (acknowledged, taken) = store(&state, host, entries).await?.ok_or_else(|| revoked(host))?;
+    let (acknowledged, taken) = store(&state, host, entries).await?.ok_or_else(|| Refusal::host_revoked(host))?;
     tell(&state, host, &taken);
     Ok(Json(ReportReply { acknowledged }))
 }

@@ -1,6 +1,6 @@
 //! The long poll: an agent that waits costs one seat and nothing in the store.
 
-use super::{outstanding, revoked};
+use super::outstanding;
 use crate::extract::Params;
 use crate::problem::Refusal;
 use crate::{AppState, PeerHost};
@@ -47,7 +47,7 @@ pub(super) async fn work(
 
 async fn standing(state: &AppState, host: HostId) -> Result<WorkStanding, Refusal> {
     let standing = state.store.read(move |connection| work::work_standing(connection, host)).await?;
-    standing.filter(|standing| standing.state != HostState::Retired).ok_or_else(|| revoked(host))
+    standing.filter(|standing| standing.state != HostState::Retired).ok_or_else(|| Refusal::host_revoked(host))
 }
 
 /// Everything outstanding, also when the wait ended without news: what got lost on the way comes again.

@@ -1,5 +1,6 @@
 //! Loads of feeds that people asked for, and how far they are.
 
+use crate::body::{json, parse};
 use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -47,21 +48,15 @@ pub struct FeedProgress {
 const COLUMNS: &str = "id, requested_by, requested_at, source, names, state, progress";
 
 fn read(row: &Row) -> Result<FeedRequest> {
-    let json = |what: &str| StoreError::Corrupt { what: format!("feed_request.{what}") };
     Ok(FeedRequest {
         id: row.int(0)?,
         requested_by: row.text(1)?.to_owned(),
         requested_at: row.time(2)?,
         source: row.text(3)?.to_owned(),
-        names: serde_json::from_str(row.text(4)?).map_err(|_| json("names"))?,
+        names: parse(row.text(4)?, "feed_request.names")?,
         done: row.text(5)? == "done",
-        progress: serde_json::from_str(row.text(6)?).map_err(|_| json("progress"))?,
+        progress: parse(row.text(6)?, "feed_request.progress")?,
     })
-}
-
-fn text<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })
 }
 
 /// Notes a request; its number.
@@ -75,7 +70,7 @@ pub fn feed_request_create(
     let row = connection.query_one(
         "INSERT INTO feed_request (requested_by, requested_at, source, names, state, heartbeat, progress)
          VALUES (?1, ?2, ?3, ?4, 'queued', 0, '[]') RETURNING id",
-        &[requested_by.into(), now.into(), source.into(), text(&names)?.into()],
+        &[requested_by.into(), now.into(), source.into(), json(names)?],
     )?;
     row.ok_or_else(|| StoreError::not_found("the new feed request"))?.int(0)
 }
@@ -112,7 +107,7 @@ pub fn feed_request_progress(
 ) -> Result<()> {
     connection.execute(
         "UPDATE feed_request SET progress = ?2, heartbeat = ?3, state = ?4 WHERE id = ?1",
-        &[id.into(), text(&progress)?.into(), now.into(), if done { "done" } else { "running" }.into()],
+        &[id.into(), json(progress)?, now.into(), if done { "done" } else { "running" }.into()],
     )?;
     // The last hundred are enough to look back.
     connection.execute("DELETE FROM feed_request WHERE state = 'done' AND id < ?1", &[(id - 100).into()])?;

@@ -1,6 +1,6 @@
 //! How far the reports of each host are stored: what comes again is told apart by its sequence.
 
-use super::body::{positive, signed};
+use crate::body::{positive, signed};
 use crate::{Connection, Result};
 use fettle_domain::HostId;
 

@@ -1,6 +1,6 @@
 //! Requests for change, and the numbered line of events of everything that belongs to one.
 
-use super::body::{json, parse, positive, signed};
+use crate::body::{json, parse, positive, signed};
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::machine::{Machine as _, PlanState, RolloutState};
 use fettle_domain::reason::Reason;
@@ -88,11 +88,11 @@ fn read(row: &Row) -> Result<ChangeRecord> {
         created_at: row.time(7)?,
         events: positive(row.int(8)?),
         plan: row.id(9)?,
-        plan_state: super::body::state(row.text(10)?)?,
+        plan_state: crate::body::state(row.text(10)?)?,
         asked: positive(row.int(11)?),
         hosts: positive(row.int(12)?),
         rollout: row.id_or_null(13)?,
-        rollout_state: row.text_or_null(14)?.map(super::body::state).transpose()?,
+        rollout_state: row.text_or_null(14)?.map(crate::body::state).transpose()?,
     })
 }
 
@@ -166,7 +166,7 @@ pub fn change_list(
 /// How many changes there are with a plan in each state.
 pub fn change_counts(connection: &mut Connection) -> Result<Vec<(PlanState, u64)>> {
     let rows = connection.query("SELECT state, COUNT(*) FROM plan GROUP BY state", &[])?;
-    rows.iter().map(|row| Ok((super::body::state(row.text(0)?)?, positive(row.int(1)?)))).collect()
+    rows.iter().map(|row| Ok((crate::body::state(row.text(0)?)?, positive(row.int(1)?)))).collect()
 }
 
 /// An event to be added. `body` is kept as JSON.

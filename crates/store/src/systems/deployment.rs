@@ -1,7 +1,7 @@
 //! Deployments: where each host stands, its tasks, its output, and the orders that were signed for it.
 
-use super::body::{json, parse, parse_or_none, positive, signed, state};
 use super::change::{EventBody, NewEvent, change_event_add};
+use crate::body::{json, parse, parse_or_none, positive, signed, state};
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _, TaskState};
 use fettle_domain::reason::Reason;

@@ -1,6 +1,7 @@
 //! Findings: this vulnerability is present on this host. Every transition is written against the
 //! generation it read, with its event; counts are kept as findings change.
 
+use crate::body::{json, parse};
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::advisory::VulnId;
 use fettle_domain::finding::{Priority, Verdict, VerdictState};
@@ -132,23 +133,13 @@ fn read(row: &Row) -> Result<FindingRecord> {
         verdict: VerdictState::parse(row.text(6)?).ok_or_else(|| corrupt("verdict"))?,
         source_version: row.text(7)?.to_owned(),
         fixed_version: row.text_or_null(8)?.map(str::to_owned),
-        packages: serde_json::from_str(row.text(9)?).map_err(|_| corrupt("packages"))?,
+        packages: parse(row.text(9)?, "finding.packages")?,
         severity: row.text(10)?.to_owned(),
         priority: priority_of(row.int(11)?),
-        reasons: reasons_of(row.text(12)?)?,
+        reasons: parse(row.text(12)?, "finding.reasons")?,
         first_seen: row.time(13)?,
         changed_at: row.time(14)?,
     })
-}
-
-fn reasons_of(text: &str) -> Result<Vec<Reason>> {
-    serde_json::from_str(text).map_err(|_| StoreError::Corrupt { what: "reasons of a finding".into() })
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Result<Value> {
-    serde_json::to_string(value)
-        .map(Value::Text)
-        .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })
 }
 
 fn priority_of(number: i64) -> Priority {
@@ -486,7 +477,7 @@ pub fn finding_events(connection: &mut Connection, id: FindingId) -> Result<Vec<
                 at: row.time(0)?,
                 event: row.text(1)?.to_owned(),
                 actor: row.text(2)?.to_owned(),
-                reasons: reasons_of(row.text(3)?)?,
+                reasons: parse(row.text(3)?, "finding_event.reasons")?,
             })
         })
         .collect()

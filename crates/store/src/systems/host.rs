@@ -1,6 +1,7 @@
 //! Hosts: who they are, where they stand, when they last spoke.
 
 use super::inventory::{digest_text, digest_value};
+use crate::body::json;
 use crate::patches::advisory::numbered_rows;
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::machine::{HostEvent, HostState, Machine};
@@ -271,11 +272,9 @@ fn event(
     actor: &str,
     reasons: &[Reason],
 ) -> Result<()> {
-    let reasons = serde_json::to_string(reasons)
-        .map_err(|error| StoreError::Refused { cause: format!("cannot write as JSON: {error}") })?;
     connection.execute(
         "INSERT INTO host_event (host, at, event, actor, reasons) VALUES (?1, ?2, ?3, ?4, ?5)",
-        &[id.into(), at.into(), event.into(), actor.into(), reasons.into()],
+        &[id.into(), at.into(), event.into(), actor.into(), json(reasons)?],
     )?;
     Ok(())
 }

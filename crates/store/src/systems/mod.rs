@@ -3,7 +3,6 @@
 pub mod agent_report;
 pub mod api_token;
 pub mod audit;
-mod body;
 pub mod change;
 pub mod deployment;
 pub mod enrolment_token;

@@ -1,8 +1,8 @@
 //! Plans: immutable once proposed; only their state goes on. With their approvals and the findings
 //! they are to close.
 
-use super::body::{json, parse, parse_or_none, positive, signed, state};
 use super::change::{EventBody, NewEvent, change_event_add};
+use crate::body::{json, parse, parse_or_none, positive, signed, state};
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::machine::{DeploymentState, Machine as _, PlanEvent, PlanState};
 use fettle_domain::plan::{HostPlan, Plan};

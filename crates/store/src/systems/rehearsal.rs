@@ -1,6 +1,6 @@
 //! Dry runs: one for each host that a change is meant for, answered or not.
 
-use super::body::{json, parse, parse_or_none, positive};
+use crate::body::{json, parse, parse_or_none, positive};
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::host::OsRelease;
 use fettle_domain::plan::{Job, RehearsalOutcome};

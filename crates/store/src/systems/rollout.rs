@@ -1,7 +1,7 @@
 //! Rollouts and their waves.
 
-use super::body::{positive, state};
 use super::change::{EventBody, NewEvent, change_event_add};
+use crate::body::{positive, state};
 use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::machine::{Machine as _, RolloutEvent, RolloutState, WaveEvent, WaveState};
 use fettle_domain::reason::Reason;

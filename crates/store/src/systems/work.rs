@@ -1,7 +1,7 @@
 //! Which hosts have new work. The marks grow over all hosts and servers; each server asks for the
 //! highest one once a second and wakes the hosts it has waiting.
 
-use super::body::{positive, signed};
+use crate::body::{positive, signed};
 use crate::{Connection, Result, StoreError};
 use fettle_domain::HostId;
 use fettle_domain::machine::HostState;
@@ -72,7 +72,7 @@ pub fn work_standing(connection: &mut Connection, host: HostId) -> Result<Option
     )?;
     row.map(|row| {
         Ok(WorkStanding {
-            state: super::body::state(row.text(0)?)?,
+            state: crate::body::state(row.text(0)?)?,
             name: row.text(1)?.to_owned(),
             mark: positive(row.int(2)?),
         })
