@@ -26,6 +26,7 @@ pub mod notify;
 pub mod nudge;
 pub mod ops;
 mod problem;
+mod room;
 mod run;
 pub mod settings;
 mod shutdown;

@@ -41,7 +41,7 @@ fn list(answer: &Value, form: Output) -> Result<(), Failure> {
         fixed("VULNERABILITY", "/vulnerability"),
         flexible("SOURCE", "/source"),
         flexible("INSTALLED", "/source_version"),
-        flexible("FIXED IN", "/fixed_version"),
+        fixed("FIXED IN", "/fixed_version"),
         flexible("STATE", "/state"),
         flexible("HOST", "/host_name"),
     ];

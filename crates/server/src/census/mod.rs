@@ -6,12 +6,12 @@
 mod check_in;
 mod enrol;
 mod intake;
-mod room;
 mod sweep;
 
 pub use intake::Intake;
 
 use crate::AppState;
+use crate::room::{self, Room};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -24,7 +24,7 @@ const CHECK_IN_BODY: usize = 32 << 20;
 
 /// `POST /agent/v1/enrol` and `POST /agent/v1/check-in`.
 pub fn routes() -> Router<AppState> {
-    let room = room::Room::default();
+    let room = Room::new("check-in", CHECK_IN_BODY);
     Router::new().route("/agent/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(ENROL_BODY))).route(
         "/agent/v1/check-in",
         post(check_in::check_in)

@@ -14,8 +14,10 @@ mod work;
 pub use watch::run;
 
 use crate::AppState;
+use crate::room::{self, Room};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 /// Longest report: the agent's batches are an eighth of it; one dry run may be as long as the rest.
@@ -23,7 +25,9 @@ const REPORT_BODY: usize = 8 << 20;
 
 /// `GET /agent/v1/work` and `POST /agent/v1/report`.
 pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/agent/v1/work", get(work::work))
-        .route("/agent/v1/report", post(report::report).layer(DefaultBodyLimit::max(REPORT_BODY)))
+    let room = Room::new("report", REPORT_BODY);
+    Router::new().route("/agent/v1/work", get(work::work)).route(
+        "/agent/v1/report",
+        post(report::report).layer(DefaultBodyLimit::max(REPORT_BODY)).layer(from_fn_with_state(room, room::take)),
+    )
 }

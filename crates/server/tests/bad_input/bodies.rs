@@ -166,3 +166,26 @@ async fn who_drips_bytes_holds_up_nobody_else() {
     .await;
     assert_eq!(attacker.send(&attacker.sign_of_life()).await.ok()["want"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_sends_one_report_at_a_time_and_holds_up_itself_alone() {
+    let server = TestServer::start();
+    let admin = server.administrator().await;
+    let attacker = Agent::known(&server, &admin, "evil").await;
+    let honest = Agent::known(&server, &admin, "web-1").await;
+    let nothing = json!({ "entries": [] });
+    let mut drip = Wire::open(&server, Some(&attacker.certificate)).await;
+    drip.post("/agent/v1/report", 8 << 20, "{").await;
+    eventually("the second report to be refused", LIMIT, || async {
+        attacker.client.post("/agent/v1/report", &nothing).await.status == 429
+    })
+    .await;
+    refused(&attacker.client.post("/agent/v1/report", &nothing).await, 429, "too-many");
+    assert_eq!(honest.client.post("/agent/v1/report", &nothing).await.status, 200);
+    assert_eq!(attacker.send(&attacker.sign_of_life()).await.status, 200, "check-ins have a turn of their own");
+    drop(drip);
+    eventually("the attacker's own report is taken again", LIMIT, || async {
+        attacker.client.post("/agent/v1/report", &nothing).await.status == 200
+    })
+    .await;
+}

@@ -1,10 +1,9 @@
-//! Room for bodies: twenty thousand inventories that come at once would fill the memory, so only as
-//! many are read as there is room for. The others wait in their senders' buffers.
+//! Room for the bodies that hosts send: twenty thousand inventories that come at once would fill the
+//! memory, so only as many are read as there is room for. The others wait in their senders' buffers.
 //!
-//! A host has one check-in under way at a time, and what is short has a room of its own: a host that
-//! promises much and sends nothing holds up itself, not the fleet.
+//! A host has one message of a kind under way at a time, and what is short has a room of its own: a
+//! host that promises much and sends nothing holds up itself, not the fleet.
 
-use super::CHECK_IN_BODY;
 use crate::PeerHost;
 use crate::problem::Refusal;
 use axum::body::HttpBody as _;
@@ -27,20 +26,27 @@ const PIECE: usize = 1 << 10;
 const SHORT: usize = 32 << 10;
 /// Bytes of short bodies at once.
 const SHORT_ROOM: usize = 32 << 20;
-/// Seconds after which a host with a check-in under way may try again.
+/// Seconds after which a host with a message under way may try again.
 const AGAIN: u64 = 10;
 
-/// What is left of the room, and who speaks.
+/// What is left of the room for one kind of message, and who speaks.
 #[derive(Clone)]
-pub(super) struct Room {
+pub(crate) struct Room {
+    /// What the messages are called (`check-in`).
+    kind: &'static str,
+    /// Longest body.
+    longest: usize,
     long: Arc<Semaphore>,
     short: Arc<Semaphore>,
     speaking: Arc<Mutex<HashSet<HostId>>>,
 }
 
-impl Default for Room {
-    fn default() -> Self {
+impl Room {
+    /// For messages of one kind, with their longest body in bytes.
+    pub(crate) fn new(kind: &'static str, longest: usize) -> Self {
         Self {
+            kind,
+            longest,
             long: Arc::new(Semaphore::new(ROOM / PIECE)),
             short: Arc::new(Semaphore::new(SHORT_ROOM / PIECE)),
             speaking: Arc::default(),
@@ -55,7 +61,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// `None` while the host has a check-in under way.
+    /// `None` while the host has a message of this kind under way.
     fn take(host: HostId, speaking: &Arc<Mutex<HashSet<HostId>>>) -> Option<Self> {
         let first = speaking.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
         first.then(|| Self { host, speaking: speaking.clone() })
@@ -68,12 +74,12 @@ impl Drop for Turn {
     }
 }
 
-fn twice(host: HostId) -> Refusal {
+fn twice(host: HostId, what: &str) -> Refusal {
     let mut refusal = Refusal::new(
         StatusCode::TOO_MANY_REQUESTS,
         kind::TOO_MANY,
-        "One check-in at a time",
-        format!("another check-in of {host} is still under way"),
+        "One message of a kind at a time",
+        format!("another {what} of {host} is still under way"),
     )
     .advise("Two agents with one identity may run: `fettle agent status` tells on each machine.");
     refusal.0.retry_after = AGAIN;
@@ -81,12 +87,12 @@ fn twice(host: HostId) -> Refusal {
 }
 
 /// Takes room for the request's body until it is answered.
-pub(super) async fn take(State(room): State<Room>, request: Request, next: Next) -> Response {
+pub(crate) async fn take(State(room): State<Room>, request: Request, next: Next) -> Response {
     let host = match request.extensions().get::<PeerHost>().copied().unwrap_or(PeerHost(None)).require() {
         Ok(host) => host,
         Err(refusal) => return refusal.into_response(),
     };
-    let Some(_turn) = Turn::take(host, &room.speaking) else { return twice(host).into_response() };
+    let Some(_turn) = Turn::take(host, &room.speaking) else { return twice(host, room.kind).into_response() };
     let Some(length) = request.body().size_hint().exact() else {
         return Refusal::new(
             StatusCode::LENGTH_REQUIRED,
@@ -96,7 +102,7 @@ pub(super) async fn take(State(room): State<Room>, request: Request, next: Next)
         )
         .into_response();
     };
-    let length = usize::try_from(length).unwrap_or(usize::MAX).min(CHECK_IN_BODY);
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(room.longest);
     let pieces = u32::try_from(length.div_ceil(PIECE)).unwrap_or(u32::MAX);
     // Closed never; without a permit the request would only be read without its room.
     let room = if length <= SHORT { room.short } else { room.long };
