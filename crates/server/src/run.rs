@@ -8,6 +8,8 @@ use crate::ops::OpsError;
 use crate::settings::Complaint;
 use crate::{AppState, Settings, Shutdown, agent_api, api, clock, headers, health, limits, ui};
 use axum::Router;
+use axum::http::Uri;
+use axum::response::Response;
 use fettle_domain::access::Role;
 use fettle_plugin::Feed;
 use fettle_store::systems::{audit, user};
@@ -209,11 +211,17 @@ fn router(state: &AppState) -> Router {
         .merge(health::routes())
         .merge(api::router(state))
         .merge(ui::routes())
-        .fallback(api::not_found)
+        .fallback(not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(axum::middleware::from_fn(headers::add))
         .merge(agent_api::routes())
         .with_state(state.clone())
+}
+
+/// Programs are answered as programs, people with a page.
+async fn not_found(uri: Uri) -> Response {
+    let below = |root: &str| uri.path().strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if below("/api") || below("/agent") { api::not_found(uri).await } else { ui::not_found().await }
 }
 
 /// The reconcilers and the housekeeping. Each ends by itself at shutdown.

@@ -43,6 +43,11 @@ pub fn routes() -> Router<AppState> {
         .route("/assets/fettle.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/fettle.js"))))
 }
 
+/// For addresses that lead nowhere.
+pub async fn not_found() -> axum::response::Response {
+    visitor::PageError(crate::ops::OpsError::not_found("this page")).into_response()
+}
+
 async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text)
 }

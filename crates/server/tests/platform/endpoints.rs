@@ -139,6 +139,10 @@ async fn what_is_not_there_or_malformed_is_a_problem_too() {
     expect(administrator.get("/api/v1/nothing").await, 404, "not-found");
     expect(administrator.get("/api").await, 404, "not-found");
     expect(administrator.get("/agent/v1/nothing").await, 404, "not-found");
+    // A person who mistypes an address sees a page, not JSON.
+    let page = administrator.get("/apiary").await;
+    assert_eq!((page.status, page.header("content-type")), (404, "text/html; charset=utf-8"), "{page:?}");
+    assert!(page.text.contains("this page does not exist") && page.text.contains("To the overview"), "{page:?}");
     expect(administrator.delete("/api/v1/users").await, 405, "method-not-allowed");
     expect(administrator.send("POST", "/api/v1/users", "text/plain", "x").await.unwrap(), 415, "media-type");
     let wrong =
