@@ -1,0 +1,60 @@
+//! `fettle agent`.
+
+use clap::Subcommand;
+use std::path::PathBuf;
+
+/// `fettle agent`.
+#[derive(Debug, Subcommand)]
+pub enum Agent {
+    /// Make this machine a host of a server
+    Enrol {
+        /// https://HOST:PORT
+        #[arg(long)]
+        server: String,
+        /// What `fettle host token create` printed
+        #[arg(long)]
+        token: String,
+        /// Where the agent keeps its identity and journal
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fettle/agent")]
+        state: PathBuf,
+        /// Another root directory than /
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// Say that the agent will never change the host
+        #[arg(long)]
+        read_only: bool,
+        /// Replace an identity that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Report, wait for work, do it
+    Run {
+        /// Where the agent keeps its identity and journal
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fettle/agent")]
+        state: PathBuf,
+        /// Another root directory than /
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// Never change the host; needs no root
+        #[arg(long)]
+        read_only: bool,
+        /// One check-in, the work that waits, and end
+        #[arg(long)]
+        once: bool,
+        /// Seconds between check-ins instead of what the server asks for
+        #[arg(long, value_name = "SECONDS")]
+        check_in_seconds: Option<u64>,
+    },
+    /// Say how the agent of this machine stands
+    Status {
+        /// Where the agent keeps its identity and journal
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fettle/agent")]
+        state: PathBuf,
+    },
+    /// Print what the agent would report
+    Inventory {
+        /// Another root directory than /
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
+}

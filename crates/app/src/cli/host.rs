@@ -1,0 +1,112 @@
+//! `fettle host` and `fettle group`.
+
+use super::Page;
+use clap::Subcommand;
+
+/// `fettle host`.
+#[derive(Debug, Subcommand)]
+pub enum Host {
+    /// Enrolment tokens
+    #[command(subcommand)]
+    Token(HostToken),
+    /// List hosts by name
+    List {
+        /// Which part
+        #[command(flatten)]
+        page: Page,
+        /// enrolling, managed, silent or retired [default: all but the retired]
+        #[arg(long)]
+        state: Option<String>,
+        /// Only in this group
+        #[arg(long)]
+        group: Option<String>,
+        /// Only of this release (bookworm)
+        #[arg(long)]
+        codename: Option<String>,
+        /// Only those that need a restart of services or a reboot
+        #[arg(long)]
+        restart_needed: bool,
+        /// Text in the name
+        #[arg(long)]
+        text: Option<String>,
+    },
+    /// Show a host
+    Show {
+        /// Id or unique name
+        host: String,
+    },
+    /// List a host's packages
+    Packages {
+        /// Id or unique name
+        host: String,
+        /// Which part
+        #[command(flatten)]
+        page: Page,
+        /// Text in the package's or its source's name
+        #[arg(long)]
+        text: Option<String>,
+    },
+    /// Revoke a host: its certificate is refused from now on
+    Revoke {
+        /// Id or unique name
+        host: String,
+        /// Why, for the audit log
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+/// `fettle host token`.
+#[derive(Debug, Subcommand)]
+pub enum HostToken {
+    /// Print one line to paste on the machine
+    Create {
+        /// Hosts join this group; made when it is not there
+        #[arg(long)]
+        group: Option<String>,
+        /// Machines that may use it
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// Until when: 30m, 1h, 7d
+        #[arg(long, default_value = "1h", value_parser = crate::duration::parse)]
+        expires: u64,
+        /// Address the machines reach the server at [default: the one you use]
+        #[arg(long)]
+        server: Option<String>,
+    },
+    /// List tokens that still work
+    List,
+    /// Take a token back
+    Revoke {
+        /// enrol_…
+        id: String,
+    },
+}
+
+/// `fettle group`.
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// Make a group
+    Create {
+        /// Letters, digits, `.`, `_`, `-`
+        name: String,
+    },
+    /// List groups
+    List,
+    /// Let hosts join
+    Add {
+        /// Group
+        name: String,
+        /// Hosts, by id or unique name
+        #[arg(required = true)]
+        hosts: Vec<String>,
+    },
+    /// Let hosts leave
+    Remove {
+        /// Group
+        name: String,
+        /// Hosts, by id or unique name
+        #[arg(required = true)]
+        hosts: Vec<String>,
+    },
+}
