@@ -13,6 +13,11 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_unix_millis(millis)
 }
 
+/// The host's time zone, as `TZ` or `/etc/localtime` say.
+pub(crate) fn time_zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::system()
+}
+
 /// Takes a lock even when a thread died while it held it: everything behind our locks is written
 /// whole or not at all.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

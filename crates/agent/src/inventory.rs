@@ -9,7 +9,7 @@ use crate::facts::{self, PackageSummary};
 use crate::services::{PackageOwner, ServiceScan};
 use fettle_content::Hasher;
 use fettle_domain::package::InstalledPackage;
-use fettle_plugin::{PluginError, Provider, ProviderContext, ProviderEvents};
+use fettle_plugin::{PluginError, Provider, ProviderContext, ProviderEvents, ResourceLimits};
 use fettle_wire::agent::{HostFacts, PackagesReport, SectionDigests, Service};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
@@ -51,14 +51,14 @@ pub fn inventory(
 }
 
 /// What one look at the host gave. The packages are there only when they had to be listed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     pub(crate) digests: SectionDigests,
     pub(crate) facts: HostFacts,
     pub(crate) services: Vec<Service>,
     pub(crate) packages: Option<Vec<InstalledPackage>>,
     /// Why the packages could not be listed. The host still gives a sign of life.
-    pub(crate) trouble: Option<PluginError>,
+    pub(crate) trouble: Option<String>,
 }
 
 /// Looks at the host and remembers as little as possible between two looks.
@@ -106,7 +106,7 @@ impl Watch {
         } else {
             match list_packages(&self.root, &self.providers) {
                 Ok(packages) => (Some(packages), None),
-                Err(error) => (None, Some(error)),
+                Err(error) => (None, Some(format!("{error} {}", error.advice).trim_end().to_owned())),
             }
         };
         if let Some(packages) = &packages {
@@ -154,6 +154,7 @@ fn list_packages(root: &Path, providers: &[Arc<dyn Provider>]) -> Result<Vec<Ins
         events: &Silent,
         deadline: Instant::now() + LISTING_LIMIT,
         lock_patience: Duration::ZERO,
+        limits: ResourceLimits::default(),
     };
     let mut all = Vec::new();
     for provider in providers {

@@ -5,18 +5,22 @@
 //! Absent on purpose: the store, the server, every vendor (package managers are handed in as
 //! [`fettle_plugin::Provider`]s), HTTP serving, shells.
 
+mod channel;
 mod clock;
 mod config;
 mod deploy;
 mod disk;
+mod executor;
 mod facts;
 mod inventory;
 mod link;
+mod policy;
 mod report;
 mod run;
 mod services;
 mod status;
 
+pub use channel::ChannelError;
 pub use config::ConfigError;
 pub use disk::files::DiskError;
 pub use disk::log::LogError;
@@ -26,6 +30,7 @@ pub use link::client::ClientError;
 pub use link::enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
 pub use link::tls::{TlsError, pinned as pinned_tls};
 pub use link::token::TokenError;
-pub use run::{Exit, RunError, RunOptions, run};
+pub use policy::PolicyError;
+pub use run::{Exit, NetworkProcess, NetworkUser, RunError, RunOptions, run, run_network};
 pub use services::PackageOwner;
-pub use status::{AgentStatus, DeploymentStatus, LastContact, StatusError, status};
+pub use status::{AgentStatus, ConfirmError, DeploymentStatus, LastContact, StatusError, confirm, status};

@@ -2,7 +2,7 @@
 
 use crate::deploy::engine;
 use crate::disk::state::{self, StateError};
-use crate::disk::{LogError, StateDir};
+use crate::disk::{LogError, StateDir, files};
 use crate::link::Identity;
 use crate::report::Spool;
 use fettle_domain::machine::DeploymentState;
@@ -79,6 +79,45 @@ pub fn status(state_dir: &Path) -> Result<AgentStatus, StatusError> {
         waiting_reports: Spool::peek(&state.spool())?,
         deployments,
     })
+}
+
+/// Why a deployment cannot be confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmError {
+    /// Not the id of a deployment.
+    #[error("`{0}` is no deployment of this agent: `fettle agent status` lists them")]
+    Unknown(String),
+    /// Too late, or not needed.
+    #[error("{deployment} is {state}: there is nothing to confirm")]
+    Late {
+        /// Which.
+        deployment: DeploymentId,
+        /// How it stands.
+        state: DeploymentState,
+    },
+    /// The folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Its journal cannot be read.
+    #[error("{0}")]
+    Journal(String),
+}
+
+/// Confirms a deployment that the host's policy lets wait for a person here (`fettle agent confirm`).
+/// Only who may write the agent's folder can.
+pub fn confirm(state_dir: &Path, deployment: &str) -> Result<(), ConfirmError> {
+    let state = StateDir::peek(state_dir);
+    let unknown = || ConfirmError::Unknown(deployment.chars().take(100).collect());
+    let id: DeploymentId = deployment.trim().parse().map_err(|_| unknown())?;
+    let found = engine::peek(&state.deployment(id)).map_err(|error| ConfirmError::Journal(error.to_string()))?;
+    let found = found.ok_or_else(unknown)?;
+    use DeploymentState as S;
+    let waits = matches!(found.state, S::Offered | S::Queued | S::Fetching | S::Ready) || found.undo_order.is_some();
+    if !waits {
+        return Err(ConfirmError::Late { deployment: id, state: found.state });
+    }
+    files::replace(&engine::confirmed_path(&state.deployment(id)), b"", 0o600).map_err(StateError::from)?;
+    Ok(())
 }
 
 fn deployment(state: &StateDir, id: DeploymentId) -> DeploymentStatus {

@@ -18,7 +18,7 @@ fn a_token_becomes_an_identity_whose_key_never_left() {
     assert_eq!(request.token, server.token());
     assert!(request.csr.contains("CERTIFICATE REQUEST") && !format!("{request:?}").contains("PRIVATE KEY"));
     assert!(!request.facts.name.is_empty());
-    let key = machine.state.join("identity/key.pem");
+    let key = machine.state.join("network/identity/key.pem");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(std::fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"));
     let status = status(&machine.state).unwrap();
@@ -29,12 +29,16 @@ fn a_token_becomes_an_identity_whose_key_never_left() {
 fn an_enrolled_machine_is_enrolled_again_only_on_purpose() {
     let (server, machine) = (Server::start(), Machine::new());
     machine.enrol(&server, &server.token(), false).unwrap();
-    let key = std::fs::read(machine.state.join("identity/key.pem")).unwrap();
+    let key = std::fs::read(machine.state.join("network/identity/key.pem")).unwrap();
     let error = machine.enrol(&server, &server.token(), false).unwrap_err();
     assert!(matches!(error, EnrolError::AlreadyEnrolled { .. }) && error.to_string().contains("--force"), "{error}");
-    assert_eq!(std::fs::read(machine.state.join("identity/key.pem")).unwrap(), key);
+    assert_eq!(std::fs::read(machine.state.join("network/identity/key.pem")).unwrap(), key);
     machine.enrol(&server, &server.token(), true).unwrap();
-    assert_ne!(std::fs::read(machine.state.join("identity/key.pem")).unwrap(), key, "a new key for a new identity");
+    assert_ne!(
+        std::fs::read(machine.state.join("network/identity/key.pem")).unwrap(),
+        key,
+        "a new key for a new identity"
+    );
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn each_refusal_has_its_own_words_and_leaves_nothing() {
         let error = machine.enrol(&server, &server.token(), false).unwrap_err().to_string();
         assert!(error.contains(word), "{kind}: {error}");
     }
-    assert!(!machine.state.join("identity").exists());
+    assert!(!machine.state.join("network/identity").exists());
     let error = machine.enrol(&server, "fettle1.what", false).unwrap_err().to_string();
     assert!(error.contains("paste the whole line"), "{error}");
 }
@@ -61,7 +65,7 @@ fn a_server_without_the_pinned_authority_gets_nothing() {
     let error = machine.enrol(&server, &other.token(), false).unwrap_err();
     assert!(matches!(error, EnrolError::Client(ClientError::TokenOfOtherServer { .. })), "{error:?}");
     assert!(server.with(|world| world.enrolled.is_empty()), "not even the token was sent");
-    assert!(!machine.state.join("identity").exists());
+    assert!(!machine.state.join("network/identity").exists());
 }
 
 #[test]

@@ -206,7 +206,11 @@ fn a_certificate_of_another_authority_is_refused_in_words() {
     let stranger = Machine::new();
     stranger.enrol(&other, &other.token(), false).unwrap();
     for file in ["key.pem", "certificate.pem"] {
-        std::fs::copy(stranger.state.join("identity").join(file), machine.state.join("identity").join(file)).unwrap();
+        std::fs::copy(
+            stranger.state.join("network/identity").join(file),
+            machine.state.join("network/identity").join(file),
+        )
+        .unwrap();
     }
     let error = machine.once().unwrap_err().to_string();
     assert!(error.contains("does not accept the certificate of this host"), "{error}");

@@ -1,11 +1,18 @@
 //! The only place that reads the environment.
 #![allow(clippy::disallowed_methods)]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// A variable of ours, when it is set and not empty.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What the agent's other half gets of our environment, and nothing else.
+pub fn handed_on() -> Vec<(OsString, OsString)> {
+    let named = ["FETTLE_LOG", "TZ"].map(|name| (OsString::from(name), std::env::var_os(name)));
+    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// $COLUMNS, else what the terminal says.

@@ -15,15 +15,31 @@ mod signals;
 use clap::{CommandFactory as _, Parser as _};
 use cli::{Agent, Cli, Command, Server};
 use failure::Failure;
+use std::future::Future;
 use std::process::ExitCode;
+use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    log_to_stderr(&cli.command);
     // The only cryptography; chosen once for every TLS connection of the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(cli) {
+    let outcome = match command::agent::network_half() {
+        Some((state, once)) => {
+            log_to_stderr("info");
+            run(Builder::new_current_thread(), async move { command::agent::run_network_half(&state, once).await })
+        }
+        None => {
+            let cli = Cli::parse();
+            log_to_stderr(usual_log(&cli.command));
+            let builder = match &cli.command {
+                // The server serves many at once; everything else is small and stays on one thread.
+                Command::Server(_) => Builder::new_multi_thread(),
+                _ => Builder::new_current_thread(),
+            };
+            run(builder, dispatch(cli))
+        }
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
@@ -32,12 +48,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn log_to_stderr(command: &Command) {
-    let usual = if matches!(command, Command::Server(Server::Run(_)) | Command::Agent(Agent::Run { .. })) {
-        "info"
-    } else {
-        "warn"
-    };
+fn usual_log(command: &Command) -> &'static str {
+    let runs_on = matches!(command, Command::Server(Server::Run(_)) | Command::Agent(Agent::Run { .. }));
+    if runs_on { "info" } else { "warn" }
+}
+
+fn log_to_stderr(usual: &str) {
     let filter = environment::variable("FETTLE_LOG").unwrap_or_else(|| usual.to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(usual)))
@@ -46,14 +62,9 @@ fn log_to_stderr(command: &Command) {
         .init();
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let mut builder = match &cli.command {
-        // The server serves many at once; everything else is small and stays on one thread.
-        Command::Server(_) => tokio::runtime::Builder::new_multi_thread(),
-        _ => tokio::runtime::Builder::new_current_thread(),
-    };
+fn run(mut builder: Builder, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = builder.enable_all().build().map_err(Failure::failed)?;
-    let outcome = runtime.block_on(dispatch(cli));
+    let outcome = runtime.block_on(work);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome
 }

@@ -10,7 +10,9 @@ pub mod provider;
 
 pub use error::{ErrorKind, PluginError};
 pub use feed::{Document, Feed, FeedContent, Problem};
-pub use provider::{Applied, Candidate, ConffilePolicy, Provider, ProviderContext, ProviderEvents, Step, StepRequest};
+pub use provider::{
+    Applied, Candidate, ConffilePolicy, Provider, ProviderContext, ProviderEvents, ResourceLimits, Step, StepRequest,
+};
 
 /// What a plugin says of itself, and what it needs to be called at all.
 #[derive(Debug, Clone, PartialEq, Eq)]

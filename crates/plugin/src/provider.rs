@@ -30,6 +30,25 @@ pub struct ProviderContext<'a> {
     pub deadline: Instant,
     /// How long to wait for the package manager's lock.
     pub lock_patience: Duration,
+    /// What the package manager may take of the host.
+    pub limits: ResourceLimits,
+}
+
+/// What a package manager may take of the host while it works (the paper's CPU governor).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// Niceness, 0 (as everything else) to 19 (only what is left over). Disk priority follows it.
+    pub nice: u8,
+    /// Address space of each of its processes, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Share of processor time in per cent of one processor, where the system has control groups for it.
+    pub cpu_percent: Option<u32>,
+}
+
+impl Default for ResourceLimits {
+    fn default() -> Self {
+        Self { nice: 10, memory_bytes: None, cpu_percent: None }
+    }
 }
 
 /// A newer version that the host's own repositories offer.

@@ -475,6 +475,7 @@ fn inner_on_the_machine_itself() {
         events: &said,
         deadline: Instant::now() + Duration::from_secs(60),
         lock_patience: Duration::from_secs(2),
+        limits: fettle_plugin::ResourceLimits::default(),
     };
     let possible = |wanted: &[fettle_domain::plan::WantedPackage]| match provider
         .rehearse(&context(), &job(wanted), false)
@@ -521,6 +522,7 @@ fn this_very_machine_is_read_quickly_and_only_once() {
         events: &said,
         deadline: Instant::now() + Duration::from_secs(60),
         lock_patience: Duration::ZERO,
+        limits: fettle_plugin::ResourceLimits::default(),
     };
     let start = Instant::now();
     let first = provider.inventory(&context).unwrap();

@@ -500,6 +500,7 @@ impl Bench {
             providers: vec![self.provider.clone()],
             system: self.system.clone(),
             spool: Arc::new(Mutex::new(spool)),
+            policy: crate::policy::Policy::default(),
             stop: Stop::default(),
             limits: self.limits,
             running: Mutex::new(None),

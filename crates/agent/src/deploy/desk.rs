@@ -245,6 +245,9 @@ impl Desk {
         if let Some(why) = &self.rights.why_not {
             return refuse(why.clone());
         }
+        if let Err(reason) = host.policy.judge(offer, clock::now()) {
+            return refuse(reason);
+        }
         let Some(provider) = host.provider(offer.manifest.ecosystem) else {
             let text = format!("this host has no package manager for {}", offer.manifest.ecosystem);
             return refuse(Reason::new("order.no-provider", text));

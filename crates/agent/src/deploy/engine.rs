@@ -8,6 +8,7 @@ use super::tasks::{self, Failure, Limits, Outcome, Rebooted, TaskContext};
 use crate::clock::{self, Stop};
 use crate::disk::state::{self, StateError};
 use crate::disk::{AppendLog, DiskError, LogError, StateDir, files};
+use crate::policy::{Hold, Policy};
 use crate::report::{Origin, OutputSink, Spool};
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _, TaskEvent, TaskState};
 use fettle_domain::reason::Reason;
@@ -17,6 +18,7 @@ use fettle_wire::agent::ReportBody;
 use fettle_wire::offer::Offer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A task that was begun so often without an end kills the agent: it counts as failed. Before the
 /// change there are more chances, since a mere stop of the agent counts too.
@@ -32,6 +34,7 @@ pub(crate) struct Host {
     pub(crate) providers: Vec<Arc<dyn Provider>>,
     pub(crate) system: Arc<dyn System>,
     pub(crate) spool: Arc<Mutex<Spool>>,
+    pub(crate) policy: Policy,
     pub(crate) stop: Stop,
     pub(crate) limits: Limits,
     pub(crate) running: Mutex<Option<Running>>,
@@ -136,6 +139,11 @@ pub(crate) fn undo_order_path(folder: &Path) -> PathBuf {
 /// File that says the server took the order back.
 pub(crate) fn withdrawn_path(folder: &Path) -> PathBuf {
     folder.join("withdrawn")
+}
+
+/// File by which somebody on the host has confirmed the deployment.
+pub(crate) fn confirmed_path(folder: &Path) -> PathBuf {
+    folder.join("confirmed")
 }
 
 /// Reads a deployment without carrying it on.
@@ -249,6 +257,9 @@ impl<'a> Engine<'a> {
             if self.host.stop.told() && !matches!(act, Act::Rest | Act::Wait(_)) {
                 return Err(EngineError::Stopped);
             }
+            if let Some(hold) = self.hold(&act) {
+                return Ok(Ended::Waiting(hold.until()));
+            }
             match act {
                 Act::Wait(until) => return Ok(Ended::Waiting(until)),
                 Act::Rest => {
@@ -267,6 +278,23 @@ impl<'a> Engine<'a> {
                 }
             }
         }
+    }
+
+    /// Whether the host's own policy lets this act wait: fetching, changing, and undoing what had
+    /// succeeded. An undo of what failed never waits. The end of the order's own window is not slept through.
+    fn hold(&self, act: &Act) -> Option<Hold> {
+        let Act::Event(event, _) = act else { return None };
+        let order = match (self.deployment.state, event) {
+            (_, DeploymentEvent::Fetch | DeploymentEvent::Apply) => &self.deployment.offer,
+            (DeploymentState::Succeeded, DeploymentEvent::Undo) => self.deployment.undo_order.as_ref()?,
+            _ => return None,
+        };
+        let over = order.window_end.min(order.expires).after(Duration::from_millis(1));
+        let hold = self.host.policy.hold(order, confirmed_path(&self.folder).exists(), clock::now())?;
+        Some(match hold {
+            Hold::Window(until) => Hold::Window(until.min(over)),
+            Hold::Confirmation(until) => Hold::Confirmation(until.min(over)),
+        })
     }
 
     fn show_running(&self) {
@@ -408,6 +436,7 @@ impl<'a> Engine<'a> {
             output: &self.output,
             stop: &self.host.stop,
             limits: self.host.limits,
+            policy: &self.host.policy,
             interrupted,
         };
         Ok(act(&context))

@@ -42,9 +42,16 @@ pub(crate) fn rehearse(host: &Host, job: &Job, refresh: bool) -> RehearsalOutcom
         events: &Stoppable(&host.stop),
         deadline: Instant::now() + LIMIT,
         lock_patience: LOCK_PATIENCE,
+        limits: host.policy.limits,
     };
     match provider.rehearse(&context, job, refresh) {
         Ok(RehearsalOutcome::Possible { manifest, mut notes }) => {
+            if let Err(reason) = host.policy.judge_manifest(&manifest) {
+                return RehearsalOutcome::Impossible { reasons: vec![reason] };
+            }
+            if let Some(note) = host.policy.note(&manifest) {
+                notes.push(note);
+            }
             if !refresh {
                 notes.push(Reason::new(
                     "rehearsal.indexes-as-they-are",

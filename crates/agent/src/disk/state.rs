@@ -3,12 +3,14 @@
 //! ```text
 //! lock                    held by the one process that may write here
 //! agent.toml              the administrator's: location, tags, interval
-//! identity/               key (0600), certificate, authority, host id, offer keys; replaced in one step
+//! trust                   this host's id and the keys whose signatures on orders count
 //! sequence                highest order seen, so that an old one is known as a replay
 //! spool                   what the server has not acknowledged yet
-//! inventory/              what the server has acknowledged, so that only differences are sent
 //! deployments/ID/         journal, orders, new/ and old/ package files
-//! last-contact            for `fettle agent status`
+//! network/                all that the network-facing half may write:
+//!   identity/             key (0600), certificate, authority, host id; replaced in one step
+//!   acknowledged-*        what the server has of the inventory, so that only differences are sent
+//!   last-contact          for `fettle agent status`
 //! ```
 
 use super::files::{self, DiskError};
@@ -22,6 +24,8 @@ use std::path::{Path, PathBuf};
 /// Folders may be entered by others because package managers fetch as an unprivileged user; what is
 /// secret has a mode of its own.
 const FOLDER_MODE: u32 = 0o755;
+/// What only the network-facing half needs.
+const NETWORK_MODE: u32 = 0o700;
 
 /// The folder, and which process may write to it.
 #[derive(Debug)]
@@ -62,9 +66,8 @@ impl StateDir {
             .map_err(|error| DiskError::io("open", &lock_path, error))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| StateError::Busy(path.to_owned()))?;
-        for folder in ["inventory", "deployments"] {
-            files::make_folder(&path.join(folder), FOLDER_MODE)?;
-        }
+        files::make_folder(&path.join("deployments"), FOLDER_MODE)?;
+        files::make_folder(&path.join("network"), NETWORK_MODE)?;
         Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
 
@@ -78,7 +81,16 @@ impl StateDir {
     }
 
     pub(crate) fn identity(&self) -> PathBuf {
-        self.path.join("identity")
+        self.network().join("identity")
+    }
+
+    /// All that the network-facing half may write.
+    pub(crate) fn network(&self) -> PathBuf {
+        self.path.join("network")
+    }
+
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.path.join("trust")
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -94,15 +106,15 @@ impl StateDir {
     }
 
     pub(crate) fn last_contact(&self) -> PathBuf {
-        self.path.join("last-contact")
+        self.network().join("last-contact")
     }
 
     pub(crate) fn acknowledged_digests(&self) -> PathBuf {
-        self.path.join("inventory").join("acknowledged-digests")
+        self.network().join("acknowledged-digests")
     }
 
     pub(crate) fn acknowledged_packages(&self) -> PathBuf {
-        self.path.join("inventory").join("acknowledged-packages")
+        self.network().join("acknowledged-packages")
     }
 
     pub(crate) fn deployments(&self) -> PathBuf {

@@ -10,6 +10,7 @@ use crate::deploy::desk;
 use crate::disk::StateDir;
 use crate::disk::files::{self, DiskError};
 use crate::disk::state::StateError;
+use crate::executor::trust::Trust;
 use crate::facts;
 use fettle_content::PublicKey;
 use fettle_domain::HostId;
@@ -116,9 +117,12 @@ pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, EnrolError> {
         facts: facts::collect(&options.root, &config, &facts::PackageSummary::default(), options.read_only),
     };
     let reply = client.enrol(&request).await.map_err(told)?;
+    let offer_keys = checked_keys(&reply)?;
     let identity = checked(reply, key, client.server(), &token)?;
     forget_former(&state)?;
     identity.store(&state)?;
+    // After the identity: with the former trust and the new identity the agent refuses to run and says why.
+    Trust { host: identity.about.host, offer_keys: offer_keys.clone() }.store(&state)?;
     tracing::info!(host.id = %identity.about.host, server.address = %identity.about.server, "enrolled");
     Ok(Enrolled { host: identity.about.host, server: identity.about.server, state_dir: options.state_dir })
 }
@@ -168,22 +172,21 @@ fn checked(reply: EnrolReply, key: String, server: &str, token: &Token) -> Resul
     }
     tls::belong_together(&reply.certificate, &key)
         .map_err(|_| EnrolError::Answer("the certificate is not for this host's key".to_owned()))?;
+    let about = About { version: 1, host: reply.host, server: server.to_owned(), enrolled_at: clock::now() };
+    let identity = Identity { about, certificate: reply.certificate, authority: reply.authority, key };
+    Client::enrolled(&identity)?;
+    Ok(identity)
+}
+
+/// The keys for orders, when they are keys.
+fn checked_keys(reply: &EnrolReply) -> Result<Vec<String>, EnrolError> {
     if reply.offer_keys.is_empty() || reply.offer_keys.len() > 16 {
         return Err(EnrolError::Answer(format!("it names {} keys for orders", reply.offer_keys.len())));
     }
     for key in &reply.offer_keys {
         PublicKey::from_base64(key).map_err(|error| EnrolError::Answer(error.to_string()))?;
     }
-    let about = About {
-        version: 1,
-        host: reply.host,
-        server: server.to_owned(),
-        offer_keys: reply.offer_keys,
-        enrolled_at: clock::now(),
-    };
-    let identity = Identity { about, certificate: reply.certificate, authority: reply.authority, key };
-    Client::enrolled(&identity)?;
-    Ok(identity)
+    Ok(reply.offer_keys.clone())
 }
 
 /// Each refusal with its own words.

@@ -4,7 +4,6 @@
 use crate::disk::StateDir;
 use crate::disk::files::{self, DiskError};
 use crate::disk::state::{self, StateError};
-use fettle_content::PublicKey;
 use fettle_domain::{HostId, Timestamp};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
@@ -32,8 +31,6 @@ pub(crate) struct About {
     pub(crate) host: HostId,
     /// `https://NAME:PORT` without path.
     pub(crate) server: String,
-    /// Base64 of the raw ed25519 keys whose signatures on orders count.
-    pub(crate) offer_keys: Vec<String>,
     pub(crate) enrolled_at: Timestamp,
 }
 
@@ -89,11 +86,6 @@ impl Identity {
         files::sync_parent(&folder)?;
         Ok(files::remove(&scratch)?)
     }
-
-    /// The keys whose signatures on orders count.
-    pub(crate) fn offer_keys(&self) -> Vec<PublicKey> {
-        self.about.offer_keys.iter().filter_map(|key| PublicKey::from_base64(key).ok()).collect()
-    }
 }
 
 #[cfg(test)]
@@ -107,7 +99,6 @@ mod tests {
                 version: 1,
                 host: HostId::new(host, [0; 10]),
                 server: "https://patch.example:8443".to_owned(),
-                offer_keys: vec![],
                 enrolled_at: Timestamp::from_unix_millis(0),
             },
             certificate: "c".to_owned(),
@@ -130,6 +121,6 @@ mod tests {
         }
         let mode = std::fs::metadata(state.identity().join("key.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert!(!folder.path().join("identity.new").exists(), "the former identity stays nowhere");
+        assert!(!state.network().join("identity.new").exists(), "the former identity stays nowhere");
     }
 }

@@ -26,6 +26,8 @@ const MOST_WASTE: u64 = 256 << 10;
 /// A report carries at most so much.
 const BATCH_BYTES: u64 = 512 << 10;
 const BATCH_ENTRIES: usize = 200;
+/// How far the server may be ahead of a folder that was restored from a copy.
+const MOST_AHEAD: u64 = 1_000_000_000;
 /// Deployments whose last reported record is remembered.
 const MOST_REMEMBERED: usize = 500;
 
@@ -204,6 +206,10 @@ impl Spool {
 
     /// The server has everything up to this sequence.
     pub(crate) fn acknowledge(&mut self, up_to: u64) -> Result<(), LogError> {
+        if up_to.saturating_sub(self.next_sequence) > MOST_AHEAD {
+            tracing::error!(up_to, "what was never written cannot be acknowledged: the answer is left out of account");
+            return Ok(());
+        }
         if up_to >= self.next_sequence {
             // It has more from this host than was ever written here: this folder is a restored copy.
             // What waits is told again under numbers that the server will not take for old ones.

@@ -1,15 +1,16 @@
 //! Checking in: a digest as a sign of life, and what changed since the server last acknowledged.
 
-use super::{Agent, FIRST_WAIT, LONGEST_WAIT, RunError};
+use super::network::Network;
+use super::{FIRST_WAIT, LONGEST_WAIT, RunError};
+use crate::channel::{Answer, ChannelError, Request};
 use crate::clock::{self, Backoff, jittered};
 use crate::disk::state;
-use crate::inventory::{Acknowledged, Snapshot, Watch};
+use crate::inventory::{Acknowledged, Snapshot};
 use crate::status::LastContact;
 use fettle_domain::Timestamp;
 use fettle_domain::package::InstalledPackage;
-use fettle_plugin::PluginError;
 use fettle_wire::agent::{CheckIn, CheckInReply, PackagesReport, Section, SectionDigests};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Bounds of the interval that a server may ask for.
@@ -21,16 +22,19 @@ const ROUNDS: usize = 3;
 
 /// What checking in remembers.
 pub(super) struct CheckIns {
-    watch: Arc<Mutex<Watch>>,
     kept: Mutex<Acknowledged>,
     answered_at: Mutex<Option<Timestamp>>,
     /// In place of what the server asks for.
-    interval: Option<Duration>,
+    interval: Mutex<Option<Duration>>,
 }
 
 impl CheckIns {
-    pub(super) fn new(watch: Watch, kept: Acknowledged, interval: Option<Duration>) -> Self {
-        Self { watch: Arc::new(Mutex::new(watch)), kept: Mutex::new(kept), answered_at: Mutex::new(None), interval }
+    pub(super) fn new(kept: Acknowledged) -> Self {
+        Self { kept: Mutex::new(kept), answered_at: Mutex::new(None), interval: Mutex::new(None) }
+    }
+
+    pub(super) fn set_interval(&self, interval: Option<Duration>) {
+        *clock::lock(&self.interval) = interval;
     }
 }
 
@@ -38,10 +42,10 @@ impl CheckIns {
 struct Prepared {
     request: CheckIn,
     packages: Option<Vec<InstalledPackage>>,
-    trouble: Option<PluginError>,
+    trouble: Option<String>,
 }
 
-impl Agent {
+impl Network {
     /// Checks in again and again: at the interval, and when something was done.
     pub(super) async fn check_in_loop(&self) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
@@ -76,12 +80,12 @@ impl Agent {
         let error = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
         let contact = LastContact { answered_at: *answered_at, tried_at: now, error };
         // Only for `fettle agent status`: a full disk must not keep the host silent.
-        if let Err(error) = state::write_json(&self.host.state.last_contact(), &contact) {
+        if let Err(error) = state::write_json(&self.state.last_contact(), &contact) {
             tracing::warn!(error.text = %error, "the last contact cannot be noted");
         }
         let reply = result?;
         let asked = Duration::from_secs(reply.next_seconds).clamp(SHORTEST, LONGEST);
-        Ok(self.check_ins.interval.unwrap_or(asked))
+        Ok(clock::lock(&self.check_ins.interval).unwrap_or(asked))
     }
 
     async fn check_in_rounds(&self) -> Result<CheckInReply, RunError> {
@@ -92,7 +96,7 @@ impl Agent {
             let reply = self.client.check_in(&request).await?;
             self.note_clock(reply.server_time);
             if let Some(error) = trouble {
-                return Err(RunError::Work(format!("cannot list the packages: {error} {}", error.advice)));
+                return Err(RunError::Work(format!("cannot list the packages: {error}")));
             }
             if reply.want.is_empty() {
                 clock::lock(&self.check_ins.kept).store(request.digests, packages.as_deref())?;
@@ -106,33 +110,16 @@ impl Agent {
         answer.ok_or_else(|| RunError::Work("no check-in was made".to_owned()))
     }
 
-    /// Looks at the host in a thread of its own and puts together what the server needs.
+    /// Has the host looked at and puts together what the server needs.
     async fn prepare(&self, want: &[Section]) -> Result<Prepared, RunError> {
         let server_has = clock::lock(&self.check_ins.kept).digests().clone();
         let whole = want.contains(&Section::Packages);
-        let snapshot = self.look(server_has.clone(), whole).await?;
+        let look = Request::Look { server_has: server_has.clone(), whole };
+        let Answer::Snapshot { snapshot } = self.executor.ask(look).await? else {
+            return Err(ChannelError::Other.into());
+        };
         let kept = clock::lock(&self.check_ins.kept);
-        Ok(put_together(snapshot, &kept, &server_has, want))
-    }
-
-    async fn look(&self, server_has: SectionDigests, whole: bool) -> Result<Snapshot, RunError> {
-        let watch = self.check_ins.watch.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let mut watch = clock::lock(&watch);
-            let mut snapshot = watch.look(whole);
-            let lacks = snapshot.packages.is_none() && snapshot.digests.packages != server_has.packages;
-            if lacks && snapshot.trouble.is_none() {
-                // Listed earlier, but the server never got it.
-                snapshot = watch.look(true);
-            }
-            if snapshot.trouble.is_some() {
-                // Nothing is known: claim what the server has, or what no set has.
-                let unknown = server_has.packages.is_empty();
-                snapshot.digests.packages = if unknown { "0".repeat(64) } else { server_has.packages };
-            }
-            snapshot
-        });
-        looked.await.map_err(|error| RunError::Work(format!("cannot take the inventory: {error}")))
+        Ok(put_together(*snapshot, &kept, &server_has, want))
     }
 
     fn note_clock(&self, server: Timestamp) {

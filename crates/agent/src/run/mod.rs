@@ -1,40 +1,36 @@
-//! `fettle agent run`: four loops over one connection. One checks in, one waits for work, one reports
-//! what the spool holds, one carries out what is due. They share nothing but what is on disk and a
-//! few nudges, so that none waits for another.
+//! `fettle agent run`: two halves. The executor ([`crate::executor`]) may change the host and has no
+//! network; the other half ([`network`]) talks to the server and may change nothing. Where the agent
+//! runs as root and the unprivileged user exists they are two processes; else both are in this one,
+//! over the same socket pair, so that there is one path for both.
 
 mod check_in;
+mod network;
 mod work;
 
-use crate::clock::{self, Backoff, Stop};
-use crate::config::{Config, ConfigError};
-use crate::deploy::desk::{Desk, Rights};
-use crate::deploy::engine::{EngineError, Host};
-use crate::deploy::system::LocalSystem;
-use crate::deploy::tasks::Limits;
+use crate::channel::{Asking, ChannelError};
+use crate::config::ConfigError;
+use crate::deploy::engine::EngineError;
 use crate::disk::state::StateError;
-use crate::disk::{LogError, StateDir};
-use crate::inventory::{Acknowledged, Watch};
+use crate::disk::{DiskError, LogError, StateDir};
+use crate::executor::{Executor, Served, child};
 use crate::link::{Client, ClientError, Identity};
-use crate::report::Spool;
+use crate::policy::PolicyError;
 use crate::services::PackageOwner;
-use check_in::CheckIns;
-use fettle_domain::reason::Reason;
 use fettle_plugin::Provider;
-use fettle_wire::agent::Report;
+use network::Network;
+use serde::{Deserialize, Serialize};
 use std::future::Future;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::net::UnixStream;
+
+pub use child::{NetworkProcess, NetworkUser};
 
 /// First wait after a failed request, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// While a deployment runs, its output goes out at least so often.
-const LIVE: Duration = Duration::from_millis(700);
-
-/// For the last report when the agent ends; what is not told then is told at the next start.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What `fettle agent run` was told.
 pub struct RunOptions {
@@ -42,6 +38,8 @@ pub struct RunOptions {
     pub state_dir: PathBuf,
     /// The host's file system.
     pub root: PathBuf,
+    /// The host's own policy; need not exist.
+    pub policy: PathBuf,
     /// Never change the host.
     pub read_only: bool,
     /// One round: check in, report, take work, do it, report; then end.
@@ -52,10 +50,13 @@ pub struct RunOptions {
     pub providers: Vec<Arc<dyn Provider>>,
     /// Says which package owns a file.
     pub owner: Option<Arc<dyn PackageOwner>>,
+    /// The network-facing half as a process of its own; `None`: in this one.
+    pub network: Option<NetworkProcess>,
 }
 
 /// How the agent ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Exit {
     /// It was told to stop.
     Stopped,
@@ -79,12 +80,18 @@ pub enum RunError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The host's policy is wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The spool cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
     /// `--once`: no good answer of the server.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The other half gave no good answer.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
     /// `--once`: the host could not be looked at, or a deployment could not go on.
     #[error("{0}")]
     Work(String),
@@ -96,224 +103,90 @@ impl From<EngineError> for RunError {
     }
 }
 
-/// The running agent, as its loops share it.
-struct Agent {
-    client: Client,
-    host: Arc<Host>,
-    desk: Mutex<Desk>,
-    /// Whether dry runs may fetch indexes.
-    may_refresh: bool,
-    check_ins: CheckIns,
-    /// Wakes the loop that carries out.
-    work: Notify,
-    /// Wakes the loop that checks in.
-    changed: Notify,
-    end: watch::Sender<Option<Exit>>,
+impl From<DiskError> for RunError {
+    fn from(error: DiskError) -> Self {
+        RunError::State(error.into())
+    }
 }
 
 /// Runs the agent until `shutdown` completes (or, with `once`, for one round).
 pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Result<Exit, RunError> {
+    let executor = Arc::new(Executor::open(&options)?);
     let once = options.once;
-    let agent = Agent::start(options)?;
-    if once {
-        return agent.once().await;
-    }
-    let mut ended = agent.end.subscribe();
     let told = async {
-        tokio::select! {
-            () = shutdown => Exit::Stopped,
-            exit = ended.wait_for(Option::is_some) => exit.ok().and_then(|exit| *exit).unwrap_or(Exit::Stopped),
+        if once {
+            // Ended at once by the signal itself: a cut round goes on at the next start.
+            std::future::pending::<()>().await;
+        }
+        shutdown.await;
+        tracing::info!("the agent stops; what is begun and must not be cut off is finished first");
+        executor.stop();
+        // The other half ends when it is told, which is when the last act has ended.
+        std::future::pending::<()>().await;
+    };
+    let carrying_out = async {
+        if !once {
+            executor.carry_out_loop().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let halves = async {
+        match &options.network {
+            None => in_one_process(&executor, &options.state_dir, once).await,
+            Some(process) => child::in_two_processes(&executor, process, once).await,
         }
     };
-    let stopping = async {
-        let exit = told.await;
-        tracing::info!("the agent stops; what is begun and must not be cut off is finished first");
-        agent.host.stop.tell();
-        agent.end.send_replace(Some(exit));
+    tokio::select! {
+        exit = halves => exit,
+        () = told => Ok(Exit::Stopped),
+        () = carrying_out => Ok(Exit::Stopped),
+    }
+}
+
+async fn in_one_process(executor: &Arc<Executor>, state_dir: &Path, once: bool) -> Result<Exit, RunError> {
+    let (ours, theirs) = UnixStream::pair().map_err(socket_failed)?;
+    let serving = async {
+        match executor.serve(ours).await {
+            // The network half returns by itself, with an error that says more.
+            Served::Goodbye(_) | Served::Gone(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        exit = network_half(theirs, state_dir, once) => exit,
+        exit = serving => exit,
+    }
+}
+
+/// The network-facing half as a process of its own: `socket` is what the executor handed it.
+pub async fn run_network(socket: OwnedFd, state_dir: &Path, once: bool) -> Result<Exit, RunError> {
+    child::give_up_privileges()?;
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true).map_err(socket_failed)?;
+    network_half(UnixStream::from_std(socket).map_err(socket_failed)?, state_dir, once).await
+}
+
+async fn network_half(socket: UnixStream, state_dir: &Path, once: bool) -> Result<Exit, RunError> {
+    let state = StateDir::peek(state_dir);
+    let identity = Identity::load(&state)?.ok_or_else(|| RunError::NotEnrolled(state_dir.to_owned()))?;
+    let client = Client::enrolled(&identity)?;
+    let (asking, answers) = Asking::over(socket);
+    let network = Network::new(state, client, asking);
+    let listening = async {
+        network.listen(answers).await;
+        // Whoever waits for an answer hears of it and ends with an error that tells why.
+        std::future::pending::<()>().await;
+    };
+    let work = async {
+        let exit = network.run(identity.about.host, once).await;
+        network.say_goodbye(exit.as_ref().copied().map_err(ToString::to_string)).await;
         exit
     };
-    let (exit, (), (), (), ()) =
-        tokio::join!(stopping, agent.check_in_loop(), agent.work_loop(), agent.report_loop(), agent.carry_out_loop());
-    if exit == Exit::Stopped {
-        let _ = tokio::time::timeout(LAST_WORDS, agent.report_all()).await;
-    }
-    Ok(exit)
-}
-
-impl Agent {
-    fn start(options: RunOptions) -> Result<Self, RunError> {
-        let state = StateDir::open(&options.state_dir)?;
-        let config = Config::load(&state.config())?;
-        let identity = Identity::load(&state)?.ok_or_else(|| RunError::NotEnrolled(options.state_dir.clone()))?;
-        let client = Client::enrolled(&identity)?;
-        let read_only = options.read_only || config.read_only;
-        let why_not = why_not_change(read_only, &options.providers);
-        let interval = options.check_in_seconds.or(config.check_in_seconds).map(Duration::from_secs);
-        let watch =
-            Watch::new(&options.root, config, read_only || why_not.is_some(), options.providers.clone(), options.owner);
-        let check_ins = CheckIns::new(watch, Acknowledged::load(&state), interval);
-        let host = Host {
-            system: Arc::new(LocalSystem::new(&options.root, state.path())),
-            spool: Arc::new(Mutex::new(Spool::open(&state.spool())?)),
-            state,
-            root: options.root,
-            providers: options.providers,
-            stop: Stop::default(),
-            limits: Limits::default(),
-            running: Mutex::new(None),
-        };
-        let may_refresh = why_not.is_none();
-        let desk = Desk::open(&host, identity.about.host, identity.offer_keys(), Rights { why_not })?;
-        tracing::info!(host.id = %identity.about.host, server.address = client.server(), agent.read_only = read_only, "agent runs");
-        Ok(Self {
-            client,
-            host: Arc::new(host),
-            desk: Mutex::new(desk),
-            may_refresh,
-            check_ins,
-            work: Notify::new(),
-            changed: Notify::new(),
-            end: watch::channel(None).0,
-        })
-    }
-
-    fn is_ending(&self) -> bool {
-        self.end.borrow().is_some()
-    }
-
-    /// Waits at most so long; ends at once when the agent ends or `nudge` is told.
-    async fn pause(&self, limit: Duration, nudge: Option<&Notify>) {
-        let mut end = self.end.subscribe();
-        let nudged = async {
-            match nudge {
-                Some(nudge) => nudge.notified().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(limit) => {}
-            () = nudged => {}
-            _ = end.wait_for(Option::is_some) => {}
-        }
-    }
-
-    /// A request that is given up when the agent ends; `None` then.
-    async fn unless_ending<T>(&self, request: impl Future<Output = T>) -> Option<T> {
-        let mut end = self.end.subscribe();
-        tokio::select! {
-            answer = request => Some(answer),
-            _ = end.wait_for(Option::is_some) => None,
-        }
-    }
-
-    /// A request that may end when the agent does, but not take long then.
-    async fn finish_soon<T>(&self, request: impl Future<Output = T>) -> Option<T> {
-        let mut end = self.end.subscribe();
-        let ended = async {
-            let _ = end.wait_for(Option::is_some).await;
-            tokio::time::sleep(LAST_WORDS).await;
-        };
-        tokio::select! {
-            answer = request => Some(answer),
-            () = ended => None,
-        }
-    }
-
-    /// Notes a failed request once; a revoked host ends here.
-    fn failed(&self, what: &'static str, error: &ClientError, wait: Duration) {
-        if error.is_revoked() {
-            tracing::error!(
-                "the server has revoked this host: the agent ends; nothing on this machine is changed any more"
-            );
-            self.end.send_replace(Some(Exit::Revoked));
-            return;
-        }
-        tracing::warn!(request.name = what, error.text = %error, wait.seconds = wait.as_secs(), "no good answer from the server");
-    }
-
-    /// Reports what the spool holds, as it comes.
-    async fn report_loop(&self) {
-        let nudge = clock::lock(&self.host.spool).nudge();
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        while !self.is_ending() {
-            let live = self.host.flush_output();
-            match self.finish_soon(self.report_batch()).await {
-                None => return,
-                Some(Ok(true)) => backoff.reset(),
-                Some(Ok(false)) => self.pause(if live { LIVE } else { LONGEST_WAIT }, Some(&nudge)).await,
-                Some(Err(error)) => {
-                    let wait = backoff.next_wait();
-                    match &error {
-                        RunError::Client(error) => self.failed("report", error, wait),
-                        other => tracing::error!(error.text = %other, "the spool cannot be reported"),
-                    }
-                    self.pause(wait, None).await;
-                }
-            }
-        }
-    }
-
-    /// Reports one batch; false when there is none, or the server did not take it.
-    async fn report_batch(&self) -> Result<bool, RunError> {
-        let entries = clock::lock(&self.host.spool).batch()?;
-        let Some(first) = entries.first().map(|entry| entry.sequence) else { return Ok(false) };
-        let reply = self.client.report(&Report { entries }).await?;
-        clock::lock(&self.host.spool).acknowledge(reply.acknowledged)?;
-        Ok(reply.acknowledged >= first)
-    }
-
-    async fn report_all(&self) -> Result<(), RunError> {
-        while self.report_batch().await? {}
-        Ok(())
-    }
-
-    /// `--once`. What is half done is carried on even when the server cannot be reached.
-    async fn once(&self) -> Result<Exit, RunError> {
-        let mut failed = false;
-        let result = self.once_round(&mut failed).await;
-        match result {
-            Err(RunError::Client(error)) if error.is_revoked() => {
-                self.failed("once", &error, Duration::ZERO);
-                Ok(Exit::Revoked)
-            }
-            Err(error) => Err(error),
-            Ok(()) if failed => Ok(Exit::DeploymentFailed),
-            Ok(()) => Ok(Exit::Done),
-        }
-    }
-
-    async fn once_round(&self, failed: &mut bool) -> Result<(), RunError> {
-        let first = self.first_contact().await;
-        if let Err(RunError::Client(error)) = &first
-            && error.is_revoked()
-        {
-            return first;
-        }
-        let ran = self.carry_out_due(failed).await;
-        first?;
-        ran?;
-        self.report_all().await?;
-        // What was done is proved by a new inventory.
-        self.check_in().await.map(drop)
-    }
-
-    async fn first_contact(&self) -> Result<(), RunError> {
-        self.check_in().await?;
-        self.report_all().await?;
-        let work = self.client.work(0, Duration::ZERO).await?;
-        clock::lock(&self.desk).take(&self.host, work.items)?;
-        self.report_all().await
+    tokio::select! {
+        exit = work => exit,
+        () = listening => Ok(Exit::Stopped),
     }
 }
 
-/// Why this agent may not change its host, if so.
-fn why_not_change(read_only: bool, providers: &[Arc<dyn Provider>]) -> Option<Reason> {
-    if read_only {
-        return Some(Reason::new("order.read-only", "the agent of this host is read-only: it never changes anything"));
-    }
-    let needs_root = providers.iter().any(|provider| provider.manifest().root);
-    let is_root = rustix::process::geteuid().is_root();
-    (needs_root && !is_root).then(|| {
-        Reason::new("order.not-root", "the agent of this host does not run as root: it cannot change packages")
-    })
+fn socket_failed(error: std::io::Error) -> RunError {
+    RunError::Work(format!("cannot connect the two halves of the agent: {error}"))
 }

@@ -48,11 +48,13 @@ impl Machine {
         RunOptions {
             state_dir: self.state.clone(),
             root: self.root.clone(),
+            policy: self.state.join("policy.toml"),
             read_only: false,
             once,
             check_in_seconds: None,
             providers: vec![self.provider.clone()],
             owner: None,
+            network: None,
         }
     }
 

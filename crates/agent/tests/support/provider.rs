@@ -131,7 +131,15 @@ impl Provider for FileProvider {
     }
 
     fn candidates(&self, _context: &ProviderContext<'_>, _refresh: bool) -> Result<Vec<Candidate>, PluginError> {
-        Ok(Vec::new())
+        let offered = self.versions().into_keys().map(|name| Candidate {
+            name,
+            architecture: "amd64".to_owned(),
+            version: "1.0-2".to_owned(),
+            source_version: "1.0-2".to_owned(),
+            origin: "Files:stable".to_owned(),
+            security: false,
+        });
+        Ok(offered.collect())
     }
 
     fn rehearse(

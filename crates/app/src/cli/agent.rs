@@ -35,6 +35,12 @@ pub enum Agent {
         /// Another root directory than /
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
+        /// This host's own policy: what it lets its server do; only root may be able to write it
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/policy.toml")]
+        policy: PathBuf,
+        /// As root: who the network-facing half runs as, in a process of its own
+        #[arg(long, value_name = "USER", default_value = "fettle-agent")]
+        network_user: String,
         /// Never change the host; needs no root
         #[arg(long)]
         read_only: bool,
@@ -44,6 +50,14 @@ pub enum Agent {
         /// Seconds between check-ins instead of what the server asks for
         #[arg(long, value_name = "SECONDS")]
         check_in_seconds: Option<u64>,
+    },
+    /// Let a deployment begin that this host's policy lets wait for a person here
+    Confirm {
+        /// Its id, as `fettle agent status` shows it
+        deployment: String,
+        /// Where the agent keeps its identity and journal
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fettle/agent")]
+        state: PathBuf,
     },
     /// Say how the agent of this machine stands
     Status {

@@ -3,9 +3,11 @@
 use crate::cli::{Agent, Output};
 use crate::failure::Failure;
 use crate::output;
-use fettle_agent::{EnrolOptions, Exit, PackageOwner, RunOptions};
+use fettle_agent::{EnrolOptions, Exit, NetworkProcess, NetworkUser, PackageOwner, RunOptions};
 use fettle_vendors::debian::provider::Owners as DebianOwners;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which package a file belongs to, as the vendors know it.
@@ -39,23 +41,23 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
                 enrolled.state_dir.display()
             ))
         }
-        Agent::Run { state, root, read_only, once, check_in_seconds } => {
+        Agent::Run { state, root, policy, network_user, read_only, once, check_in_seconds } => {
             let options = RunOptions {
                 state_dir: state.clone(),
                 root: root.clone(),
+                policy: policy.clone(),
                 read_only: *read_only,
                 once: *once,
                 check_in_seconds: *check_in_seconds,
                 providers: fettle_vendors::providers(),
                 owner: Some(Arc::new(Owners::default())),
+                network: network_process(state, network_user, *once)?,
             };
-            match fettle_agent::run(options, crate::signals::stop()).await.map_err(Failure::failed)? {
-                Exit::Revoked => Err(Failure::new(3, "the server revoked this host; the agent stops")
-                    .advise("If the machine is to be managed again: fettle agent enrol --force with a fresh token.")),
-                Exit::DeploymentFailed => Err(Failure::failed("a deployment failed, was undone by itself or is stuck")
-                    .advise("fettle agent status tells which; the server shows its log.")),
-                Exit::Stopped | Exit::Done => Ok(()),
-            }
+            ended(fettle_agent::run(options, crate::signals::stop()).await.map_err(Failure::failed)?)
+        }
+        Agent::Confirm { deployment, state } => {
+            fettle_agent::confirm(state, deployment).map_err(Failure::failed)?;
+            output::line(&format!("{deployment} is confirmed; the agent goes on with it within seconds"))
         }
         Agent::Status { state } => {
             let status = fettle_agent::status(state).map_err(Failure::failed)?;
@@ -70,6 +72,56 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
             output::json(&serde_json::to_value(&inventory).map_err(Failure::failed)?)
         }
     }
+}
+
+fn ended(exit: Exit) -> Result<(), Failure> {
+    match exit {
+        Exit::Revoked => Err(Failure::new(3, "the server revoked this host; the agent stops")
+            .advise("If the machine is to be managed again: fettle agent enrol --force with a fresh token.")),
+        Exit::DeploymentFailed => Err(Failure::failed("a deployment failed, was undone by itself or is stuck")
+            .advise("fettle agent status tells which; the server shows its log.")),
+        Exit::Stopped | Exit::Done => Ok(()),
+    }
+}
+
+/// The network-facing half as a process of its own, where that takes rights away from it.
+fn network_process(state: &Path, user: &str, once: bool) -> Result<Option<NetworkProcess>, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let Some(user) = NetworkUser::find(user) else {
+        tracing::warn!(
+            user.name = user,
+            "there is no such unprivileged user: the network-facing half of the agent runs as root too (useradd --system makes one)"
+        );
+        return Ok(None);
+    };
+    let state = std::path::absolute(state).map_err(Failure::failed)?;
+    let program = std::env::current_exe().map_err(Failure::failed)?;
+    let mut arguments = vec![OsString::from("agent"), OsString::from(NETWORK_HALF), state.into_os_string()];
+    if once {
+        arguments.push(OsString::from("--once"));
+    }
+    let environment = crate::environment::handed_on();
+    Ok(Some(NetworkProcess { program, arguments, environment, user: Some(user) }))
+}
+
+/// Argument by which the agent starts its network-facing half. No command for people: standard input
+/// is a socket to the executor. It is read without the whole command line, which keeps the half small.
+const NETWORK_HALF: &str = "network-half";
+
+/// Whether this process is that half: where its state is, and whether it runs once.
+pub fn network_half() -> Option<(PathBuf, bool)> {
+    let mut arguments = std::env::args_os().skip(1);
+    let wanted = arguments.next()? == "agent" && arguments.next()? == NETWORK_HALF;
+    wanted.then_some(())?;
+    Some((PathBuf::from(arguments.next()?), arguments.next().is_some_and(|one| one == "--once")))
+}
+
+/// Runs that half.
+pub async fn run_network_half(state: &Path, once: bool) -> Result<(), Failure> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
+    ended(fettle_agent::run_network(socket, state, once).await.map_err(Failure::failed)?)
 }
 
 fn status_text(status: &serde_json::Value) -> String {

@@ -274,6 +274,7 @@ impl Host {
             events: &self.said,
             deadline: Instant::now() + Duration::from_secs(120),
             lock_patience: Duration::from_secs(2),
+            limits: fettle_plugin::ResourceLimits::default(),
         }
     }
 

@@ -149,6 +149,11 @@ impl Task for PreCheck {
             let reasons = std::iter::once(changed).chain(context.unproved(true)?).collect();
             return Err(Failure { reasons, not_applicable: true });
         }
+        if context.policy.limits_origins() {
+            let offered = context.provider.candidates(&context.reading(), false)?;
+            let judged = context.policy.judge_origins(context.manifest(), &offered);
+            judged.map_err(|reason| Failure::because(vec![reason]))?;
+        }
         let grows = u64::try_from(context.manifest().disk_bytes).unwrap_or(0);
         enough_space(context.system, context.root, grows, "the new versions")?;
         Ok(Outcome::left(Left::Before { services: context.system.services() }, Vec::new()))
@@ -165,9 +170,19 @@ pub(super) struct KeepOld;
 
 impl Task for KeepOld {
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
-        let applied = patiently(context, Step::KeepOld)?;
-        let notes = applied.notes.clone();
-        Ok(Outcome::left(Left::Applied { applied }, notes))
+        match patiently(context, Step::KeepOld) {
+            Ok(applied) => {
+                let notes = applied.notes.clone();
+                Ok(Outcome::left(Left::Applied { applied }, notes))
+            }
+            Err(failure) if context.policy.allows_change_without_back_out() && !failure.not_applicable => {
+                let text = "the former package files cannot be kept; this host's policy lets the change begin without a way back";
+                let mut notes = vec![Reason::new("keep-old.no-back-out", text)];
+                notes.extend(failure.reasons);
+                Ok(Outcome::noted(notes))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Removes them; by now the former versions are installed again, or nothing was changed.

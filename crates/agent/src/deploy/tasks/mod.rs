@@ -9,6 +9,7 @@ mod restart;
 use super::record::{Deployment, Left, TaskName};
 use super::system::System;
 use crate::clock::Stop;
+use crate::policy::Policy;
 use crate::report::OutputSink;
 use fettle_domain::plan::{Manifest, PackageStep};
 use fettle_domain::reason::Reason;
@@ -37,6 +38,7 @@ pub(crate) struct TaskContext<'a> {
     pub(crate) output: &'a OutputSink,
     pub(crate) stop: &'a Stop,
     pub(crate) limits: Limits,
+    pub(crate) policy: &'a Policy,
     /// It was begun before and cut off.
     pub(crate) interrupted: bool,
 }
@@ -60,6 +62,7 @@ impl TaskContext<'_> {
             events: self.output,
             deadline: Instant::now() + limit,
             lock_patience: LOCK_PATIENCE,
+            limits: self.policy.limits,
         }
     }
 

@@ -19,6 +19,7 @@ impl Task for Reboot {
             return Ok(Outcome::default());
         }
         let refused = match context.deployment.offer.reboot {
+            _ if !context.policy.allows_reboot() => Some("this host's policy does not permit a reboot".to_owned()),
             RebootPolicy::Never => Some("the change does not permit a reboot".to_owned()),
             RebootPolicy::IfNeeded => context.system.may_reboot().err(),
         };

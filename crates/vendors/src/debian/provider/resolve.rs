@@ -273,6 +273,7 @@ mod tests {
             events: &Silent,
             deadline: std::time::Instant::now() + std::time::Duration::from_secs(9),
             lock_patience: std::time::Duration::ZERO,
+            limits: fettle_plugin::ResourceLimits::default(),
         };
         let session = Session::new(&context).unwrap();
         let database = session.database().unwrap();

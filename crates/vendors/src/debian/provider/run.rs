@@ -6,13 +6,14 @@
 
 use super::rooted::Rooted;
 use super::{fail, text};
-use fettle_plugin::{ErrorKind, PluginError, ProviderContext};
+use fettle_plugin::{ErrorKind, PluginError, ProviderContext, ResourceLimits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -104,8 +105,19 @@ impl<'a> Program<'a> {
         self
     }
 
-    fn command(&self, root: &Rooted, status: Option<i32>) -> Command {
-        let mut command = Command::new("/usr/bin/setsid");
+    fn command(&self, root: &Rooted, status: Option<i32>, limits: &ResourceLimits) -> Command {
+        let mut command = Command::new("/usr/bin/nice");
+        // Disk priority follows niceness (ioprio_set(2)).
+        command.args(["-n", &limits.nice.to_string()]);
+        if let Some(bytes) = limits.memory_bytes {
+            command.arg("/usr/bin/prlimit").arg(format!("--as={bytes}"));
+        }
+        if let Some(percent) = limits.cpu_percent.filter(|_| Path::new("/run/systemd/system").is_dir()) {
+            // A scope of its own carries the limit, and outlives a stop of the agent's own unit.
+            command.args(["/usr/bin/systemd-run", "--scope", "--quiet", "--collect"]);
+            command.arg(format!("--property=CPUQuota={percent}%")).arg("--");
+        }
+        command.arg("/usr/bin/setsid");
         if !root.is_host() {
             // A private /proc and process namespace: what a maintainer script starts in an image ends with it.
             command.args(["/usr/bin/unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]);
@@ -162,7 +174,7 @@ pub(super) fn run(context: &ProviderContext<'_>, root: &Rooted, program: Program
     };
     let status = program.progress.is_some().then(status_pipe).transpose().map_err(cannot)?;
     let number = status.as_ref().map(|(_, write)| write.as_raw_fd());
-    let mut child = program.command(root, number).spawn().map_err(cannot)?;
+    let mut child = program.command(root, number, &context.limits).spawn().map_err(cannot)?;
     let status = status.map(|(read, _)| read);
     let mut reading = Reading::of(&mut child, status, context, &program)?;
     let ended = attend(context, &program, &mut child, &mut reading);
@@ -460,6 +472,7 @@ mod tests {
             events,
             deadline: Instant::now() + limit,
             lock_patience: Duration::ZERO,
+            limits: fettle_plugin::ResourceLimits::default(),
         };
         run(&context, &Rooted::new(Path::new("/")).unwrap(), program)
     }
