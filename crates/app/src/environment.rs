@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::ffi::OsString;
+#[cfg(feature = "full")]
 use std::path::PathBuf;
 
 /// A variable of ours, when it is set and not empty.
@@ -24,6 +25,7 @@ pub fn columns() -> Option<usize> {
 }
 
 /// Where this person's settings are: $XDG_CONFIG_HOME/fettle, else ~/.config/fettle.
+#[cfg(feature = "full")]
 pub fn config_home() -> Option<PathBuf> {
     variable("XDG_CONFIG_HOME")
         .map(PathBuf::from)

@@ -1,5 +1,6 @@
 //! What went wrong, for a person, with the exit code it means.
 
+#[cfg(feature = "full")]
 use serde_json::Value;
 use std::fmt;
 
@@ -38,6 +39,7 @@ impl Failure {
     }
 
     /// From an RFC 9457 problem document.
+    #[cfg(feature = "full")]
     pub fn of_problem(status: u16, problem: &Value) -> Self {
         let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();
         let code = match status {

@@ -2,10 +2,14 @@
 //! is called.
 
 mod cli;
+#[cfg(feature = "full")]
 mod client;
 mod command;
+#[cfg(feature = "full")]
 mod config;
+#[cfg(feature = "full")]
 mod credentials;
+#[cfg(feature = "full")]
 mod duration;
 mod environment;
 mod failure;
@@ -13,7 +17,7 @@ mod output;
 mod signals;
 
 use clap::{CommandFactory as _, Parser as _};
-use cli::{Agent, Cli, Command, Server};
+use cli::{Agent, Cli, Command};
 use failure::Failure;
 use std::future::Future;
 use std::process::ExitCode;
@@ -23,19 +27,21 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     // The only cryptography; chosen once for every TLS connection of the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let outcome = match command::agent::network_half() {
-        Some((state, once)) => {
+    let outcome = match (command::agent::network_half(), command::agent::Run::told()) {
+        (Some((state, once)), _) => {
             log_to_stderr("info");
             run(Builder::new_current_thread(), async move { command::agent::run_network_half(&state, once).await })
         }
-        None => {
+        (None, Some(told)) => {
+            log_to_stderr("info");
+            run(Builder::new_current_thread(), async move { told.now().await })
+        }
+        (None, None) => {
             let cli = Cli::parse();
             log_to_stderr(usual_log(&cli.command));
-            let builder = match &cli.command {
-                // The server serves many at once; everything else is small and stays on one thread.
-                Command::Server(_) => Builder::new_multi_thread(),
-                _ => Builder::new_current_thread(),
-            };
+            // The server serves many at once; everything else is small and stays on one thread.
+            let builder =
+                if serves(&cli.command) { Builder::new_multi_thread() } else { Builder::new_current_thread() };
             run(builder, dispatch(cli))
         }
     };
@@ -49,8 +55,17 @@ fn main() -> ExitCode {
 }
 
 fn usual_log(command: &Command) -> &'static str {
-    let runs_on = matches!(command, Command::Server(Server::Run(_)) | Command::Agent(Agent::Run { .. }));
-    if runs_on { "info" } else { "warn" }
+    if serves(command) || matches!(command, Command::Agent(Agent::Run { .. })) { "info" } else { "warn" }
+}
+
+#[cfg(feature = "full")]
+fn serves(command: &Command) -> bool {
+    matches!(command, Command::Server(cli::Server::Run(_)))
+}
+
+#[cfg(not(feature = "full"))]
+fn serves(_command: &Command) -> bool {
+    false
 }
 
 fn log_to_stderr(usual: &str) {
@@ -72,24 +87,42 @@ fn run(mut builder: Builder, work: impl Future<Output = Result<(), Failure>>) ->
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let form = cli.output;
     match &cli.command {
+        #[cfg(feature = "full")]
         Command::Server(command) => command::server::run(command, cli.config).await,
+        #[cfg(feature = "full")]
         Command::Config(command) => command::server::config(command, cli.config),
         Command::Agent(command) => command::agent::run(command, form).await,
+        #[cfg(feature = "full")]
         Command::Login(command) => command::account::login(command).await,
+        #[cfg(feature = "full")]
         Command::Logout => command::account::logout().await,
+        #[cfg(feature = "full")]
         Command::Whoami => command::account::whoami(form).await,
+        #[cfg(feature = "full")]
         Command::Password(command) => command::account::password(command).await,
+        #[cfg(feature = "full")]
         Command::User(command) => command::account::user(command, form).await,
+        #[cfg(feature = "full")]
         Command::Token(command) => command::account::token(command, form).await,
+        #[cfg(feature = "full")]
         Command::Host(command) => command::host::run(command, form).await,
+        #[cfg(feature = "full")]
         Command::Group(command) => command::host::group(command, form).await,
+        #[cfg(feature = "full")]
         Command::Feed(command) => command::feed::run(command, form).await,
+        #[cfg(feature = "full")]
         Command::Finding(command) => command::finding::run(command, form).await,
+        #[cfg(feature = "full")]
         Command::Vulnerability(command) => command::finding::vulnerability(command, form).await,
+        #[cfg(feature = "full")]
         Command::Change(command) => command::change::run(command, form).await,
+        #[cfg(feature = "full")]
         Command::Deployment(command) => command::change::deployment(command, form).await,
+        #[cfg(feature = "full")]
         Command::Audit(command) => command::audit::run(command, form).await,
+        #[cfg(feature = "full")]
         Command::Explain { id } => command::finding::explain(id, form).await,
+        #[cfg(feature = "full")]
         Command::Vercmp(command) => command::vercmp::run(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

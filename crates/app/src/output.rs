@@ -1,4 +1,5 @@
 //! Answers on the terminal: tables that fit their width, plain lists, JSON.
+#![cfg_attr(not(feature = "full"), allow(dead_code, reason = "the agent alone prints less"))]
 
 use crate::failure::Failure;
 use serde_json::Value;

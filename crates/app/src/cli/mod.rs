@@ -1,28 +1,48 @@
 //! The command line: `fettle NOUN VERB`. What was said, not what it means; one file a noun or two.
 
+#[cfg(feature = "full")]
 mod account;
 mod agent;
+#[cfg(feature = "full")]
 mod audit;
+#[cfg(feature = "full")]
 mod change;
+#[cfg(feature = "full")]
 mod config;
+#[cfg(feature = "full")]
 mod feed;
+#[cfg(feature = "full")]
 mod finding;
+#[cfg(feature = "full")]
 mod host;
+#[cfg(feature = "full")]
 mod server;
+#[cfg(feature = "full")]
 mod vercmp;
 
+#[cfg(feature = "full")]
 pub use account::{Login, Password, Token, User};
 pub use agent::Agent;
+#[cfg(feature = "full")]
 pub use audit::Audit;
+#[cfg(feature = "full")]
 pub use change::{Change, ChangeCreate, Deployment};
+#[cfg(feature = "full")]
 pub use config::Config;
+#[cfg(feature = "full")]
 pub use feed::Feed;
+#[cfg(feature = "full")]
 pub use finding::{Finding, Vulnerability};
+#[cfg(feature = "full")]
 pub use host::{Group, Host, HostToken};
+#[cfg(feature = "full")]
 pub use server::{Server, ServerRun};
+#[cfg(feature = "full")]
 pub use vercmp::Vercmp;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "full")]
+use clap::Args;
+use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Exit codes, told in every help text.
@@ -64,57 +84,75 @@ pub enum Output {
 pub enum Command {
     /// Run the server, look after its data
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Server(Server),
     /// Run and look after the agent of this machine
     #[command(subcommand)]
     Agent(Agent),
     /// Check the configuration
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Config(Config),
     /// Sign in and keep an API token (mode 0600)
+    #[cfg(feature = "full")]
     Login(Login),
     /// Forget the kept API token and revoke it
+    #[cfg(feature = "full")]
     Logout,
     /// Say who is signed in
+    #[cfg(feature = "full")]
     Whoami,
     /// Change your own password
+    #[cfg(feature = "full")]
     Password(Password),
     /// People who may sign in
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     User(User),
     /// Your own API tokens
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Token(Token),
     /// Machines
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Host(Host),
     /// Named hosts
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Group(Group),
     /// Vulnerability feeds
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Feed(Feed),
     /// Vulnerabilities that are present on hosts
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Finding(Finding),
     /// What is known of a vulnerability
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Vulnerability(Vulnerability),
     /// Requests for change: plan, approve, roll out, undo
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Change(Change),
     /// One change on one host
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Deployment(Deployment),
     /// Who did what
     #[command(subcommand)]
+    #[cfg(feature = "full")]
     Audit(Audit),
     /// Say in words why something is as it is
+    #[cfg(feature = "full")]
     Explain {
         /// finding_…, host_…, change_… or deployment_…
         id: String,
     },
     /// Compare two versions, or check a table of comparisons
+    #[cfg(feature = "full")]
     Vercmp(Vercmp),
     /// Print completions for a shell
     Completions {
@@ -130,6 +168,7 @@ pub enum Command {
 }
 
 /// Which part of a list.
+#[cfg(feature = "full")]
 #[derive(Debug, Clone, Args)]
 pub struct Page {
     /// Items at most

@@ -5,8 +5,10 @@ use crate::failure::Failure;
 use crate::output;
 use fettle_agent::{EnrolOptions, Exit, NetworkProcess, NetworkUser, PackageOwner, RunOptions};
 use fettle_vendors::debian::provider::Owners as DebianOwners;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,18 +44,17 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
             ))
         }
         Agent::Run { state, root, policy, network_user, read_only, once, check_in_seconds } => {
-            let options = RunOptions {
-                state_dir: state.clone(),
+            let run = Run {
+                state: state.clone(),
                 root: root.clone(),
                 policy: policy.clone(),
+                network_user: network_user.clone(),
                 read_only: *read_only,
                 once: *once,
                 check_in_seconds: *check_in_seconds,
-                providers: fettle_vendors::providers(),
-                owner: Some(Arc::new(Owners::default())),
-                network: network_process(state, network_user, *once)?,
             };
-            ended(fettle_agent::run(options, crate::signals::stop()).await.map_err(Failure::failed)?)
+            run.anew();
+            run.now().await
         }
         Agent::Confirm { deployment, state } => {
             fettle_agent::confirm(state, deployment).map_err(Failure::failed)?;
@@ -81,6 +82,60 @@ fn ended(exit: Exit) -> Result<(), Failure> {
         Exit::DeploymentFailed => Err(Failure::failed("a deployment failed, was undone by itself or is stuck")
             .advise("fettle agent status tells which; the server shows its log.")),
         Exit::Stopped | Exit::Done => Ok(()),
+    }
+}
+
+/// `fettle agent run` as it was told.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Run {
+    state: PathBuf,
+    root: PathBuf,
+    policy: PathBuf,
+    network_user: String,
+    read_only: bool,
+    once: bool,
+    check_in_seconds: Option<u64>,
+}
+
+/// Carries [`Run`] over an exec.
+const RUN: &str = "FETTLE_AGENT_RUN";
+
+impl Run {
+    /// What an earlier program of this very process was told.
+    pub fn told() -> Option<Self> {
+        let mut arguments = std::env::args_os().skip(1);
+        let runs = arguments.next()? == "agent" && arguments.next()? == "run";
+        serde_json::from_str(&crate::environment::variable(RUN).filter(|_| runs)?).ok()
+    }
+
+    /// Begins again as a fresh program that need not read the command line, and gives back memory it does
+    /// not use (mallopt(3)): an agent waits most of its life. Returns only when that is not possible.
+    fn anew(&self) {
+        if self.once {
+            return;
+        }
+        let (Ok(program), Ok(told)) = (std::env::current_exe(), serde_json::to_string(self)) else { return };
+        let mut command = std::process::Command::new(program);
+        command.args(std::env::args_os().skip(1)).env(RUN, told);
+        command.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TRIM_THRESHOLD_", "65536").env("MALLOC_TOP_PAD_", "16384");
+        let error = command.exec();
+        tracing::debug!(error.text = %error, "the agent goes on as it was started");
+    }
+
+    /// Runs the agent.
+    pub async fn now(&self) -> Result<(), Failure> {
+        let options = RunOptions {
+            state_dir: self.state.clone(),
+            root: self.root.clone(),
+            policy: self.policy.clone(),
+            read_only: self.read_only,
+            once: self.once,
+            check_in_seconds: self.check_in_seconds,
+            providers: fettle_vendors::providers(),
+            owner: Some(Arc::new(Owners::default())),
+            network: network_process(&self.state, &self.network_user, self.once)?,
+        };
+        ended(fettle_agent::run(options, crate::signals::stop()).await.map_err(Failure::failed)?)
     }
 }
 
