@@ -15,9 +15,11 @@
     clippy::cast_sign_loss
 )]
 
+#[allow(dead_code, reason = "the other bench needs the rest")]
 mod agent;
 mod clients;
 mod fleet;
+#[allow(dead_code, reason = "the other bench needs the rest")]
 mod process;
 mod server;
 mod table;

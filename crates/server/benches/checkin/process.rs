@@ -71,11 +71,33 @@ impl Kernel {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// Resident memory with each shared page counted by its share (bytes, proc(5) `Pss`).
+    pub fn proportional(self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.0)).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Its children.
+    pub fn child_processes(self) -> Vec<u32> {
+        let text = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0)).unwrap();
+        text.split_whitespace().map(|child| child.parse().unwrap()).collect()
+    }
+
+    /// Processor time of its children that have ended (seconds).
+    pub fn children(self) -> f64 {
+        self.ticks([13, 14])
+    }
+
     /// Processor time so far (seconds), in and out of the kernel.
     pub fn processor(self) -> f64 {
+        self.ticks([11, 12])
+    }
+
+    fn ticks(self, places: [usize; 2]) -> f64 {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap();
         let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: u64 = [11, 12].iter().map(|place| fields[*place].parse::<u64>().unwrap()).sum();
+        let ticks: u64 = places.iter().map(|place| fields[*place].parse::<u64>().unwrap()).sum();
         ticks as f64 / TICKS
     }
 }
