@@ -264,3 +264,34 @@ fn a_host_whose_packages_cannot_be_listed_still_gives_a_sign_of_life() {
     assert!(last.packages.is_none() && last.facts.is_none());
     assert_eq!(server.with(|world| world.packages.as_ref().unwrap().len()), 30, "the last good inventory stays");
 }
+
+#[test]
+fn a_check_in_without_news_writes_one_small_file() {
+    let (server, machine) = enrolled();
+    machine.once().unwrap();
+    let files = || {
+        let mut found = std::collections::BTreeMap::new();
+        let mut folders = vec![machine.state.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let about = entry.metadata().unwrap();
+                if about.is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    use std::os::unix::fs::MetadataExt as _;
+                    found.insert(entry.path(), (about.ino(), about.mtime(), about.mtime_nsec(), about.size()));
+                }
+            }
+        }
+        found
+    };
+    let before = files();
+    let check_ins = server.with(|world| world.check_ins.len());
+    machine.once().unwrap();
+    assert!(server.with(|world| world.check_ins.len()) > check_ins);
+    let after = files();
+    let written: Vec<_> =
+        after.iter().filter(|(path, about)| before.get(*path) != Some(about)).map(|(path, _)| path).collect();
+    assert_eq!(written, [&machine.state.join("network/last-contact")]);
+    assert!(after[&machine.state.join("network/last-contact")].3 < 512);
+}
