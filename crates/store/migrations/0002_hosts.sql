@@ -20,7 +20,10 @@ CREATE TABLE IF NOT EXISTS host (
     offer_sequence BIGINT NOT NULL      -- private: last sequence of a signed offer
 );
 CREATE INDEX IF NOT EXISTS host_by_name ON host (name, id);
-CREATE INDEX IF NOT EXISTS host_by_state ON host (state, last_seen);
+-- Lists are read state by state, each in the order that is asked for.
+CREATE INDEX IF NOT EXISTS host_by_state ON host (state, last_seen, id);
+CREATE INDEX IF NOT EXISTS host_by_state_name ON host (state, name, id);
+CREATE INDEX IF NOT EXISTS host_by_state_os ON host (state, os_name, name, id);
 CREATE INDEX IF NOT EXISTS host_by_set ON host (packages_digest);
 
 -- What is long and seldom changes, apart from what every sign of life writes and every list reads.

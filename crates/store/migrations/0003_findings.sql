@@ -65,7 +65,6 @@ CREATE TABLE IF NOT EXISTS finding (
     source TEXT NOT NULL,               -- private
     vulnerability TEXT NOT NULL,        -- private
     state TEXT NOT NULL,                -- private: machine `finding`
-    is_open BIGINT NOT NULL,            -- private: 1 while its state means work; by it lists are sorted
     generation BIGINT NOT NULL,         -- private
     verdict TEXT NOT NULL,              -- private: VerdictState
     source_version TEXT NOT NULL,       -- private
@@ -78,12 +77,12 @@ CREATE TABLE IF NOT EXISTS finding (
     changed_at BIGINT NOT NULL,         -- private
     UNIQUE (host, source, vulnerability)
 );
+-- Lists are read state by state, each in the order that is asked for.
 CREATE INDEX IF NOT EXISTS finding_by_priority ON finding (state, priority, id);
--- The list that people see first: what means work, most urgent first.
-CREATE INDEX IF NOT EXISTS finding_open_by_priority ON finding (is_open, priority, id);
-CREATE INDEX IF NOT EXISTS finding_by_host ON finding (host, is_open, priority, id);
-CREATE INDEX IF NOT EXISTS finding_by_vulnerability ON finding (vulnerability, is_open, priority, id);
-CREATE INDEX IF NOT EXISTS finding_by_source ON finding (source, is_open, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_vulnerability ON finding (state, vulnerability, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_source ON finding (state, source, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_first_seen ON finding (state, first_seen, id);
+CREATE INDEX IF NOT EXISTS finding_by_host ON finding (host, state, priority, id);
 
 CREATE TABLE IF NOT EXISTS finding_event (
     sequence {serial},                  -- private

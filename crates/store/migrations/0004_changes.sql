@@ -12,6 +12,8 @@ CREATE TABLE IF NOT EXISTS change_request (
     created_at BIGINT NOT NULL,         -- private
     events BIGINT NOT NULL              -- private: number of its last event; its row orders them
 );
+CREATE INDEX IF NOT EXISTS change_request_by_title ON change_request (title, number);
+CREATE INDEX IF NOT EXISTS change_request_by_requester ON change_request (requester, number);
 
 -- The plan of a change. Its head and hosts never change once it is proposed; its state does.
 CREATE TABLE IF NOT EXISTS plan (
@@ -131,6 +133,7 @@ CREATE TABLE IF NOT EXISTS deployment (
 );
 CREATE INDEX IF NOT EXISTS deployment_by_host ON deployment (host, state);
 CREATE INDEX IF NOT EXISTS deployment_by_change ON deployment (change_id, host_name, id);
+CREATE INDEX IF NOT EXISTS deployment_by_change_state ON deployment (change_id, state, host_name, id);
 CREATE INDEX IF NOT EXISTS deployment_by_proof ON deployment (proof, state, id);
 
 CREATE TABLE IF NOT EXISTS task (

@@ -13,6 +13,7 @@ mod body;
 mod connection;
 mod error;
 mod migrations;
+pub mod page;
 pub mod patches;
 mod store;
 pub mod systems;

@@ -1,5 +1,6 @@
 //! The audit log.
 
+use super::endpoint::{AFTER, LIMIT, sort};
 use super::{Answer, Endpoint, Params, QueryField};
 use crate::AppState;
 use crate::access::Actor;
@@ -11,8 +12,9 @@ use fettle_wire::api::audit::{AuditList, AuditVerdict};
 use serde::Deserialize;
 
 const QUERY: &[QueryField] = &[
-    QueryField { name: "after", summary: "`next` of the page before" },
-    QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" },
+    sort("sequence, actor, action or object; with `-` before it the greatest first; -sequence when absent"),
+    AFTER,
+    LIMIT,
     QueryField { name: "actor", summary: "only of this actor" },
     QueryField { name: "action", summary: "only this action, or with a trailing dot all that begin so (`host.`)" },
     QueryField { name: "object", summary: "only about this object" },
@@ -20,9 +22,7 @@ const QUERY: &[QueryField] = &[
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/audit", Permission::AuditRead, "List audit entries, newest first", list)
-            .query(QUERY)
-            .response::<AuditList>(),
+        Endpoint::get("/audit", Permission::AuditRead, "List audit entries", list).query(QUERY).response::<AuditList>(),
         Endpoint::get("/audit/verify", Permission::AuditRead, "Check the whole chain of audit entries", verify)
             .response::<AuditVerdict>(),
     ]
@@ -30,6 +30,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 #[derive(Debug, Deserialize)]
 struct Filter {
+    sort: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
     actor: Option<String>,
@@ -43,6 +44,7 @@ async fn list(
     Params(filter): Params<Filter>,
 ) -> Answer<AuditList> {
     let wanted = ops::audit::Wanted {
+        sort: filter.sort,
         after: filter.after,
         limit: filter.limit,
         actor: filter.actor,

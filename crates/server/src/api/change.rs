@@ -1,5 +1,6 @@
 //! Changes, rollouts and deployments.
 
+use super::endpoint::{AFTER, LIMIT, sort};
 use super::{Answer, Body, Endpoint, Params, PathParam, QueryField, stream};
 use crate::AppState;
 use crate::access::Actor;
@@ -20,10 +21,9 @@ use fettle_wire::api::change::{
 use fettle_wire::api::finding::Explanation;
 use serde::Deserialize;
 
-const AFTER: QueryField = QueryField { name: "after", summary: "`next` of the page before" };
-const LIMIT: QueryField = QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" };
 const PAGE: &[QueryField] = &[AFTER, LIMIT];
 const CHANGES: &[QueryField] = &[
+    sort("number, title or requester; with `-` before it the greatest first; -number when absent"),
     AFTER,
     LIMIT,
     QueryField {
@@ -33,7 +33,12 @@ const CHANGES: &[QueryField] = &[
     QueryField { name: "requester", summary: "only those asked for by this user" },
     QueryField { name: "text", summary: "text in the title" },
 ];
-const DEPLOYMENTS: &[QueryField] = &[AFTER, LIMIT, QueryField { name: "state", summary: "comma-separated states" }];
+const DEPLOYMENTS: &[QueryField] = &[
+    sort("host_name (when absent) or state; with `-` before it the greatest first"),
+    AFTER,
+    LIMIT,
+    QueryField { name: "state", summary: "comma-separated states" },
+];
 const STREAM: &[QueryField] = &[QueryField {
     name: "after",
     summary: "number of the last event that was seen; the header `Last-Event-ID` counts before it",
@@ -44,7 +49,7 @@ const CREATE_BODY: usize = 4 << 20;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/changes", MayRead, "List changes, newest first", list).query(CHANGES).response::<ChangeList>(),
+        Endpoint::get("/changes", MayRead, "List changes", list).query(CHANGES).response::<ChangeList>(),
         Endpoint::post("/changes", MayCreate, "Ask for a change", create)
             .request::<ChangeCreate>()
             .response::<ChangeDetail>()
@@ -110,6 +115,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 #[derive(Debug, Deserialize)]
 struct Filter {
+    sort: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
     state: Option<String>,
@@ -119,6 +125,7 @@ struct Filter {
 
 #[derive(Debug, Deserialize)]
 struct Page {
+    sort: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
     state: Option<String>,
@@ -138,8 +145,9 @@ async fn list(
     Extension(actor): Who,
     Params(filter): Params<Filter>,
 ) -> Answer<ChangeList> {
-    let Filter { after, limit, state: wanted, requester, text } = filter;
-    Ok(Json(ops::change::list(&state, &actor, ChangeQuery { state: wanted, requester, text, after, limit }).await?))
+    let Filter { sort, after, limit, state: wanted, requester, text } = filter;
+    let query = ChangeQuery { state: wanted, requester, text, sort, after, limit };
+    Ok(Json(ops::change::list(&state, &actor, query).await?))
 }
 
 async fn create(
@@ -169,7 +177,8 @@ async fn deployments(
     PathParam(id): Id,
     Params(page): Params<Page>,
 ) -> Answer<DeploymentList> {
-    Ok(Json(ops::change::deployments(&state, &actor, &id, page.state, page.after, page.limit).await?))
+    let part = ops::Part { sort: page.sort, after: page.after, limit: page.limit };
+    Ok(Json(ops::change::deployments(&state, &actor, &id, page.state, part).await?))
 }
 
 async fn explain(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id) -> Answer<Explanation> {

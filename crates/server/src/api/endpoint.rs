@@ -30,17 +30,29 @@ pub struct QueryField {
     pub summary: &'static str,
 }
 
-/// The two fields of every list.
-pub const LIST: &[QueryField] = &[
-    QueryField { name: "after", summary: "`next` of the page before" },
-    QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" },
-];
+/// Where a page begins; with the other fields as they were.
+pub const AFTER: QueryField =
+    QueryField { name: "after", summary: "`next` of the page before, with the same `sort` and filters" };
+/// How long a page is.
+pub const LIMIT: QueryField = QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" };
 
-/// Those two as they come.
+/// The order of a list; the summary names every column.
+pub const fn sort(summary: &'static str) -> QueryField {
+    QueryField { name: "sort", summary }
+}
+
+/// The three fields of every sorted list as they come.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Page {
+    pub(super) sort: Option<String>,
     pub(super) after: Option<String>,
     pub(super) limit: Option<u32>,
+}
+
+impl From<Page> for crate::ops::Part {
+    fn from(Page { sort, after, limit }: Page) -> Self {
+        Self { sort, after, limit }
+    }
 }
 
 /// Makes the schema of a type.

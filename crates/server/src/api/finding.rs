@@ -1,5 +1,6 @@
 //! Findings and vulnerabilities.
 
+use super::endpoint::{AFTER, LIMIT, sort};
 use super::{Answer, Endpoint, Params, PathParam, QueryField};
 use crate::AppState;
 use crate::access::Actor;
@@ -12,8 +13,9 @@ use fettle_wire::api::finding::{Explanation, FindingCounts, FindingDetail, Findi
 use serde::Deserialize;
 
 const QUERY: &[QueryField] = &[
-    QueryField { name: "after", summary: "`next` of the page before" },
-    QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" },
+    sort("priority, vulnerability, source or first_seen; with `-` before it the greatest first; -priority when absent"),
+    AFTER,
+    LIMIT,
     QueryField { name: "state", summary: "comma-separated states, or `all`; absent: those that mean work" },
     QueryField {
         name: "verdict",
@@ -30,7 +32,7 @@ const QUERY: &[QueryField] = &[
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/findings", Permission::FindingRead, "List findings, most urgent first", list)
+        Endpoint::get("/findings", Permission::FindingRead, "List findings", list)
             .query(QUERY)
             .response::<FindingList>(),
         Endpoint::get("/findings/counts", Permission::FindingRead, "Count findings by kind", counts)
@@ -51,6 +53,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 #[derive(Debug, Deserialize)]
 struct Filter {
+    sort: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
     state: Option<String>,
@@ -79,6 +82,7 @@ async fn list(
         fixable: filter.fixable,
         exploited: filter.exploited,
         text: filter.text,
+        sort: filter.sort,
         after: filter.after,
         limit: filter.limit,
     };

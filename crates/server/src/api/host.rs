@@ -1,5 +1,6 @@
 //! Hosts, groups and enrolment tokens.
 
+use super::endpoint::{AFTER, LIMIT, sort};
 use super::{Answer, Body, Endpoint, Params, PathParam, QueryField};
 use crate::AppState;
 use crate::access::Actor;
@@ -18,8 +19,9 @@ use fettle_wire::api::host::{
 use serde::Deserialize;
 
 const QUERY: &[QueryField] = &[
-    QueryField { name: "after", summary: "`next` of the page before" },
-    QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" },
+    sort("name (when absent), state, os or last_seen; with `-` before it the greatest first"),
+    AFTER,
+    LIMIT,
     QueryField { name: "state", summary: "enrolling, managed, silent, retired; absent: all but the retired" },
     QueryField { name: "group", summary: "only in this group (name)" },
     QueryField { name: "codename", summary: "only of this release" },
@@ -27,16 +29,13 @@ const QUERY: &[QueryField] = &[
     QueryField { name: "text", summary: "text in the name" },
 ];
 
-const PACKAGES: &[QueryField] = &[
-    QueryField { name: "after", summary: "`next` of the page before" },
-    QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" },
-    QueryField { name: "text", summary: "text in the package's or its source's name" },
-];
+const PACKAGES: &[QueryField] =
+    &[AFTER, LIMIT, QueryField { name: "text", summary: "text in the package's or its source's name" }];
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     use Permission as P;
     vec![
-        Endpoint::get("/hosts", P::HostRead, "List hosts by name", list).query(QUERY).response::<HostList>(),
+        Endpoint::get("/hosts", P::HostRead, "List hosts", list).query(QUERY).response::<HostList>(),
         Endpoint::get("/hosts/counts", P::HostRead, "Count hosts by state", counts).response::<HostCounts>(),
         Endpoint::get("/hosts/{host}", P::HostRead, "Show a host, by id or unique name", show).response::<HostDetail>(),
         Endpoint::get("/hosts/{host}/packages", P::HostRead, "List a host's packages", packages)
@@ -63,6 +62,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 #[derive(Debug, Deserialize)]
 struct Filter {
+    sort: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
     state: Option<String>,
@@ -83,6 +83,7 @@ async fn list(
         codename: filter.codename,
         restart_needed: filter.restart_needed,
         text: filter.text,
+        sort: filter.sort,
         after: filter.after,
         limit: filter.limit,
     };

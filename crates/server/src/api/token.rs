@@ -1,7 +1,7 @@
 //! One's own API tokens.
 
-use super::endpoint::{LIST, Page};
-use super::{Answer, Body, Endpoint, Params, PathParam};
+use super::endpoint::{AFTER, LIMIT, Page, sort};
+use super::{Answer, Body, Endpoint, Params, PathParam, QueryField};
 use crate::AppState;
 use crate::access::Actor;
 use crate::ops;
@@ -10,10 +10,16 @@ use axum::{Extension, Json};
 use fettle_domain::access::Permission;
 use fettle_wire::api::account::{Token, TokenCreate, TokenCreated, TokenList};
 
+const QUERY: &[QueryField] = &[
+    sort("created_at, label, expires_at or last_used; with `-` before it the greatest first; -created_at when absent"),
+    AFTER,
+    LIMIT,
+];
+
 pub(super) fn endpoints() -> Vec<Endpoint> {
     use Permission::OwnAccount;
     vec![
-        Endpoint::get("/tokens", OwnAccount, "List one's own API tokens", list).query(LIST).response::<TokenList>(),
+        Endpoint::get("/tokens", OwnAccount, "List one's own API tokens", list).query(QUERY).response::<TokenList>(),
         Endpoint::post("/tokens", OwnAccount, "Make a further API token", create)
             .request::<TokenCreate>()
             .response::<TokenCreated>(),
@@ -27,7 +33,7 @@ async fn list(
     Extension(actor): Extension<Actor>,
     Params(page): Params<Page>,
 ) -> Answer<TokenList> {
-    Ok(Json(ops::token::list(&state, &actor, page.after, page.limit).await?))
+    Ok(Json(ops::token::list(&state, &actor, page.into()).await?))
 }
 
 async fn create(

@@ -1,7 +1,7 @@
 //! Users.
 
-use super::endpoint::{LIST, Page};
-use super::{Answer, Body, Endpoint, Params, PathParam};
+use super::endpoint::{AFTER, LIMIT, Page, sort};
+use super::{Answer, Body, Endpoint, Params, PathParam, QueryField};
 use crate::AppState;
 use crate::access::Actor;
 use crate::ops;
@@ -10,10 +10,16 @@ use axum::{Extension, Json};
 use fettle_domain::access::Permission;
 use fettle_wire::api::account::{UserChange, UserChanged, UserCreate, UserCreated, UserList};
 
+const QUERY: &[QueryField] = &[
+    sort("name (when absent), role, created_at or last_sign_in; with `-` before it the greatest first"),
+    AFTER,
+    LIMIT,
+];
+
 pub(super) fn endpoints() -> Vec<Endpoint> {
     use Permission::UserManage;
     vec![
-        Endpoint::get("/users", UserManage, "List users", list).query(LIST).response::<UserList>(),
+        Endpoint::get("/users", UserManage, "List users", list).query(QUERY).response::<UserList>(),
         Endpoint::post("/users", UserManage, "Make a user with a one-time password", create)
             .request::<UserCreate>()
             .response::<UserCreated>(),
@@ -33,7 +39,7 @@ async fn list(
     Extension(actor): Extension<Actor>,
     Params(page): Params<Page>,
 ) -> Answer<UserList> {
-    Ok(Json(ops::user::list(&state, &actor, page.after, page.limit).await?))
+    Ok(Json(ops::user::list(&state, &actor, page.into()).await?))
 }
 
 async fn create(

@@ -1,15 +1,19 @@
 //! The audit log: who did what to what, and whether somebody tampered with it.
 
-use super::{OpsError, page_length};
+use super::page::{page_of, place_text};
+use super::{OpsError, Part};
 use crate::AppState;
 use crate::access::Actor;
 use fettle_domain::access::Permission;
-use fettle_store::systems::audit::{self, AuditEntry, AuditFilter};
+use fettle_store::page::Order;
+use fettle_store::systems::audit::{self, AuditEntry, AuditFilter, AuditSort};
 use fettle_wire::api::audit::{AuditEntry as Shown, AuditList, AuditVerdict};
 
 /// Which entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
+    /// `COLUMN` or `-COLUMN`; empty: the newest first.
+    pub sort: Option<String>,
     /// `next` of the page before.
     pub after: Option<String>,
     /// Items at most.
@@ -22,29 +26,20 @@ pub struct Wanted {
     pub object: Option<String>,
 }
 
-/// Entries, newest first.
+/// A page of entries.
 pub async fn list(state: &AppState, actor: &Actor, wanted: Wanted) -> Result<AuditList, OpsError> {
     actor.require(Permission::AuditRead)?;
-    let before = wanted.after.map(|text| {
-        text.parse().map_err(|_| {
-            OpsError::invalid(
-                "after",
-                format!("`{}` is no sequence number", text.chars().take(40).collect::<String>()),
-                "the `next` of the page before",
-            )
-        })
-    });
-    let filtered = wanted.actor.is_some() || wanted.action.is_some() || wanted.object.is_some();
-    let filter =
-        AuditFilter { before: before.transpose()?, actor: wanted.actor, action: wanted.action, object: wanted.object };
-    let limit = page_length(wanted.limit);
-    let (entries, total) = state
+    let part = Part { sort: wanted.sort, after: wanted.after, limit: wanted.limit };
+    let page = page_of(&part, Order::descending(AuditSort::Sequence))?;
+    let order = page.order;
+    let filter = AuditFilter { actor: wanted.actor, action: wanted.action, object: wanted.object };
+    let filtered = filter != AuditFilter::default();
+    let (listed, total) = state
         .store
-        .read(move |connection| Ok((audit::list(connection, &filter, limit)?, audit::count(connection)?)))
+        .read(move |connection| Ok((audit::list(connection, &filter, &page)?, audit::count(connection)?)))
         .await?;
-    let full = entries.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-    let next = entries.last().filter(|entry| full && entry.sequence > 1).map(|entry| entry.sequence.to_string());
-    Ok(AuditList { items: entries.into_iter().map(shown).collect(), next, total: (!filtered).then_some(total) })
+    let next = listed.next.as_ref().map(|place| place_text(order, place));
+    Ok(AuditList { items: listed.items.into_iter().map(shown).collect(), next, total: (!filtered).then_some(total) })
 }
 
 /// Walks the whole chain, a part at a time so that nobody waits for it.

@@ -1,6 +1,7 @@
 //! What a person may ask of findings and vulnerabilities.
 
-use super::{OpsError, page_length};
+use super::page::{page_of, place_text};
+use super::{OpsError, Part};
 use crate::AppState;
 use crate::access::Actor;
 use fettle_domain::access::Permission;
@@ -10,7 +11,7 @@ use fettle_domain::machine::{FindingState, Machine as _};
 use fettle_domain::reason::Reason;
 use fettle_domain::{FindingId, HostId};
 use fettle_store::patches::{advisory, vulnerability};
-use fettle_store::systems::finding::{self, FindingCursor, FindingFilter, FindingRecord};
+use fettle_store::systems::finding::{self, FindingFilter, FindingRecord};
 use fettle_store::systems::host;
 use fettle_wire::api::finding::{
     Explanation, FindingCountView, FindingCounts, FindingDetail, FindingList, FindingSummary, HistoryEntry, ReasonView,
@@ -39,6 +40,8 @@ pub struct FindingQuery {
     pub exploited: Option<bool>,
     /// Text in the flaw's or the source package's name.
     pub text: Option<String>,
+    /// `COLUMN` or `-COLUMN`; empty: the most urgent first.
+    pub sort: Option<String>,
     /// The former page's `next`.
     pub after: Option<String>,
     /// Items a page.
@@ -56,22 +59,21 @@ fn level_word(level: u8) -> String {
 pub async fn list(state: &AppState, actor: &Actor, query: FindingQuery) -> Result<FindingList, OpsError> {
     actor.require(Permission::FindingRead)?;
     let filter = filter_of(&query)?;
-    let after = query.after.as_deref().map(cursor_of).transpose()?;
-    let limit = page_length(query.limit);
-    let plain = query == FindingQuery { after: query.after.clone(), limit: query.limit, ..FindingQuery::default() };
-    let (mut records, names, total) = state
+    let part = Part { sort: query.sort.clone(), after: query.after.clone(), limit: query.limit };
+    let page = page_of(&part, finding::MOST_URGENT_FIRST)?;
+    let order = page.order;
+    let plain = filter == FindingFilter::default();
+    let (listed, names, total) = state
         .store
         .read(move |connection| {
-            let records = finding::finding_list(connection, &filter, after, limit + 1)?;
-            let names = host_names(connection, &records)?;
+            let listed = finding::finding_list(connection, &filter, &page)?;
+            let names = host_names(connection, &listed.items)?;
             let total = if plain { Some(open_total(connection)?) } else { None };
-            Ok((records, names, total))
+            Ok((listed, names, total))
         })
         .await?;
-    let more = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next = if more { records.last().map(|last| cursor_text(finding::cursor_after(last))) } else { None };
-    Ok(FindingList { items: records.iter().map(|record| summary(record, &names)).collect(), next, total })
+    let next = listed.next.as_ref().map(|place| place_text(order, place));
+    Ok(FindingList { items: listed.items.iter().map(|record| summary(record, &names)).collect(), next, total })
 }
 
 fn open_total(connection: &mut fettle_store::Connection) -> fettle_store::Result<u64> {
@@ -148,16 +150,6 @@ fn level_of(word: &str) -> Result<u8, OpsError> {
     LEVELS.iter().position(|level| *level == word).and_then(|position| u8::try_from(position).ok()).ok_or_else(|| {
         OpsError::invalid("severity", format!("`{word}` is no severity level"), format!("one of {}", LEVELS.join(", ")))
     })
-}
-
-fn cursor_text(cursor: FindingCursor) -> String {
-    format!("{}.{}", cursor.priority, cursor.id)
-}
-
-fn cursor_of(text: &str) -> Result<FindingCursor, OpsError> {
-    text.split_once('.')
-        .and_then(|(priority, id)| Some(FindingCursor { priority: priority.parse().ok()?, id: id.parse().ok()? }))
-        .ok_or_else(|| OpsError::invalid("after", "not a place in this list", "the `next` of the page before"))
 }
 
 fn summary(record: &FindingRecord, names: &HashMap<HostId, String>) -> FindingSummary {

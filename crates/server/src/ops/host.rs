@@ -1,7 +1,8 @@
 //! What a person may ask of hosts and enrolment.
 
 use super::finding::LEVELS;
-use super::{OpsError, page_length};
+use super::page::{page_of, place_text};
+use super::{OpsError, Part, page_length};
 use crate::access::{Actor, secret};
 use crate::{AppState, clock};
 use base64::Engine as _;
@@ -12,9 +13,10 @@ use fettle_domain::package::{InstallState, InstalledPackage};
 use fettle_domain::reason::Reason;
 use fettle_domain::{EnrolmentTokenId, HostId, Timestamp};
 use fettle_store::Connection;
+use fettle_store::page::{Order, Page};
 use fettle_store::systems::enrolment_token::{self, EnrolmentToken};
 use fettle_store::systems::finding::FindingFilter;
-use fettle_store::systems::host::{self, HostFilter, HostRecord};
+use fettle_store::systems::host::{self, HostFilter, HostRecord, HostSort};
 use fettle_store::systems::{audit, finding, group, inventory, work};
 use fettle_wire::agent::{HostFacts, Service};
 use fettle_wire::api::finding::{Explanation, HistoryEntry, ReasonView};
@@ -37,6 +39,8 @@ pub struct HostQuery {
     pub restart_needed: Option<bool>,
     /// Text in the name.
     pub text: Option<String>,
+    /// `COLUMN` or `-COLUMN`; empty: by name.
+    pub sort: Option<String>,
     /// The former page's `next`.
     pub after: Option<String>,
     /// Items a page.
@@ -59,8 +63,9 @@ pub async fn list(state: &AppState, actor: &Actor, query: HostQuery) -> Result<H
             })
         })
         .transpose()?;
-    let after = query.after.as_deref().map(cursor_of).transpose()?;
-    let limit = page_length(query.limit);
+    let part = Part { sort: query.sort.clone(), after: query.after.clone(), limit: query.limit };
+    let page = page_of(&part, Order::ascending(HostSort::Name))?;
+    let order = page.order;
     let group_name = nonempty(&query.group);
     let plain = wanted.is_none()
         && group_name.is_none()
@@ -74,37 +79,22 @@ pub async fn list(state: &AppState, actor: &Actor, query: HostQuery) -> Result<H
         restart_needed: query.restart_needed.unwrap_or(false),
         text: nonempty(&query.text),
     };
-    let (mut records, total) = state
+    let (listed, total) = state
         .store
         .read(move |connection| {
             filter.group = group_name.map(|name| group::group_by_name(connection, &name)).transpose()?;
-            let records = host::host_list(connection, &filter, after, limit + 1)?;
+            let listed = host::host_list(connection, &filter, &page)?;
             let total = if plain {
                 let counts = host::host_counts(connection)?;
                 Some(counts.iter().filter(|(state, _)| **state != HostState::Retired).map(|(_, number)| number).sum())
             } else {
                 None
             };
-            Ok((records, total))
+            Ok((listed, total))
         })
         .await?;
-    let more = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next = if more {
-        records.last().map(|last| format!("{}.{}", last.id, URL_SAFE_NO_PAD.encode(&last.name)))
-    } else {
-        None
-    };
-    Ok(HostList { items: records.iter().map(summary).collect(), next, total })
-}
-
-fn cursor_of(text: &str) -> Result<(String, HostId), OpsError> {
-    text.split_once('.')
-        .and_then(|(id, name)| {
-            let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
-            Some((name, id.parse().ok()?))
-        })
-        .ok_or_else(|| OpsError::invalid("after", "not a place in this list", "the `next` of the page before"))
+    let next = listed.next.as_ref().map(|place| place_text(order, place));
+    Ok(HostList { items: listed.items.iter().map(summary).collect(), next, total })
 }
 
 fn summary(record: &HostRecord) -> HostSummary {
@@ -197,7 +187,8 @@ pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDet
 fn level_counts(connection: &mut Connection, id: HostId) -> fettle_store::Result<Vec<LevelCount>> {
     let filter = FindingFilter { host: Some(id), ..FindingFilter::default() };
     let mut counts = [0_u64; LEVELS.len()];
-    for record in finding::finding_list(connection, &filter, None, 20_000)? {
+    let page = Page::first(finding::MOST_URGENT_FIRST, 20_000);
+    for record in finding::finding_list(connection, &filter, &page)?.items {
         if let Some(count) = counts.get_mut(usize::from(record.priority.severity)) {
             *count += 1;
         }

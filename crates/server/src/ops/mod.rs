@@ -10,17 +10,9 @@ pub mod feed;
 pub mod finding;
 pub mod group;
 pub mod host;
+mod page;
 pub mod token;
 pub mod user;
 
 pub use error::OpsError;
-
-/// Items of a list's page when the caller names no number.
-pub const PAGE: u32 = 100;
-/// Items of a list's page at most.
-pub const LONGEST_PAGE: u32 = 1000;
-
-/// The wanted number of items, brought into bounds.
-pub fn page_length(limit: Option<u32>) -> u32 {
-    limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE)
-}
+pub use page::{LONGEST_PAGE, PAGE, Part, columns, page_length};

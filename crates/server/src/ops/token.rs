@@ -1,12 +1,14 @@
 //! One's own API tokens.
 
-use super::{OpsError, page_length};
+use super::page::{page_of, place_text};
+use super::{OpsError, Part};
 use crate::access::{Actor, TOKEN_PREFIX, secret};
 use crate::{AppState, clock};
 use fettle_domain::access::Permission;
 use fettle_domain::{ApiTokenId, UserId};
 use fettle_store::Connection;
-use fettle_store::systems::api_token::{self, ApiToken};
+use fettle_store::page::Order;
+use fettle_store::systems::api_token::{self, ApiToken, ApiTokenSort};
 use fettle_store::systems::audit::{self, AuditRecord};
 use fettle_wire::api::account::{Token, TokenCreate, TokenCreated, TokenList};
 use serde_json::json;
@@ -21,26 +23,18 @@ const MOST: u64 = 100;
 /// Characters of a label.
 const LONGEST_LABEL: usize = 100;
 
-/// One's own tokens, newest first.
-pub async fn list(
-    state: &AppState,
-    actor: &Actor,
-    after: Option<String>,
-    limit: Option<u32>,
-) -> Result<TokenList, OpsError> {
+/// A page of one's own tokens; in the list's own order the newest first.
+pub async fn list(state: &AppState, actor: &Actor, part: Part) -> Result<TokenList, OpsError> {
     actor.require(Permission::OwnAccount)?;
     let owner = owner(actor)?;
-    let before = after.as_deref().map(parse_id).transpose()?;
-    let limit = page_length(limit);
-    let (tokens, total) = state
+    let page = page_of(&part, Order::descending(ApiTokenSort::CreatedAt))?;
+    let order = page.order;
+    let (listed, total) = state
         .store
-        .read(move |connection| {
-            Ok((api_token::list(connection, owner, before, limit)?, api_token::count(connection, owner)?))
-        })
+        .read(move |connection| Ok((api_token::list(connection, owner, &page)?, api_token::count(connection, owner)?)))
         .await?;
-    let full = tokens.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-    let next = tokens.last().filter(|_| full).map(|token| token.id.to_string());
-    Ok(TokenList { items: tokens.iter().map(shown).collect(), next, total: Some(total) })
+    let next = listed.next.as_ref().map(|place| place_text(order, place));
+    Ok(TokenList { items: listed.items.iter().map(shown).collect(), next, total: Some(total) })
 }
 
 /// A further token. A token with scopes cannot make one that carries more.

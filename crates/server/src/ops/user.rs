@@ -1,32 +1,27 @@
 //! Users and their roles. A change takes effect with the next request: role and state are read
 //! with each.
 
-use super::{OpsError, page_length};
+use super::page::{page_of, place_text};
+use super::{OpsError, Part};
 use crate::access::{Actor, secret, session};
 use crate::{AppState, clock};
 use fettle_domain::access::{Permission, Role};
 use fettle_store::StoreError;
+use fettle_store::page::Order;
 use fettle_store::systems::audit;
-use fettle_store::systems::user::{self, User};
+use fettle_store::systems::user::{self, User, UserSort};
 use fettle_wire::api::account::{User as Shown, UserChange, UserChanged, UserCreate, UserCreated, UserList};
 use serde_json::json;
 
-/// Users by name.
-pub async fn list(
-    state: &AppState,
-    actor: &Actor,
-    after: Option<String>,
-    limit: Option<u32>,
-) -> Result<UserList, OpsError> {
+/// A page of users; in the list's own order by name.
+pub async fn list(state: &AppState, actor: &Actor, part: Part) -> Result<UserList, OpsError> {
     actor.require(Permission::UserManage)?;
-    let limit = page_length(limit);
-    let (users, total) = state
-        .store
-        .read(move |connection| Ok((user::list(connection, after.as_deref(), limit)?, user::count(connection)?)))
-        .await?;
-    let full = users.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-    let next = users.last().filter(|_| full).map(|user| user.name.clone());
-    Ok(UserList { items: users.iter().map(shown).collect(), next, total: Some(total) })
+    let page = page_of(&part, Order::ascending(UserSort::Name))?;
+    let order = page.order;
+    let (listed, total) =
+        state.store.read(move |connection| Ok((user::list(connection, &page)?, user::count(connection)?))).await?;
+    let next = listed.next.as_ref().map(|place| place_text(order, place));
+    Ok(UserList { items: listed.items.iter().map(shown).collect(), next, total: Some(total) })
 }
 
 /// A new user with a one-time password, said only in the answer.

@@ -5,6 +5,7 @@ mod form;
 mod layout;
 mod page;
 mod part;
+mod sorting;
 mod visitor;
 
 use crate::AppState;

@@ -1,5 +1,6 @@
 //! API tokens.
 
+use crate::page::{Listed, Page, Query, sort_columns};
 use crate::systems::user::{self, User};
 use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::access::Permission;
@@ -25,7 +26,7 @@ pub struct ApiToken {
     pub used_at: Option<Timestamp>,
 }
 
-const SELECT: &str = "SELECT id, user_id, label, scopes, created_at, expires_at, used_at FROM api_token";
+const COLUMNS: &str = "id, user_id, label, scopes, created_at, expires_at, used_at";
 
 fn token(row: &Row) -> Result<ApiToken> {
     let scopes = row.text_or_null(3)?.map(scopes_from).transpose()?;
@@ -73,23 +74,35 @@ pub fn create(connection: &mut Connection, token: &ApiToken, secret_digest: &[u8
 
 /// The token of a secret, and its user as it is now. Whether it has expired is the caller's to say.
 pub fn get(connection: &mut Connection, secret_digest: &[u8; 32]) -> Result<Option<(ApiToken, User)>> {
-    let row =
-        connection.query_one(&format!("{SELECT} WHERE secret_digest = ?1"), &[secret_digest.as_slice().into()])?;
+    let row = connection.query_one(
+        &format!("SELECT {COLUMNS} FROM api_token WHERE secret_digest = ?1"),
+        &[secret_digest.as_slice().into()],
+    )?;
     let Some(row) = row else { return Ok(None) };
     let token = token(&row)?;
     Ok(user::get_by_id(connection, token.user)?.map(|user| (token, user)))
 }
 
-/// A user's tokens, newest first, older than `before`.
-pub fn list(
-    connection: &mut Connection,
-    user: UserId,
-    before: Option<ApiTokenId>,
-    limit: u32,
-) -> Result<Vec<ApiToken>> {
-    let before = before.unwrap_or_else(|| ApiTokenId::from_bytes([0xff; 16]));
-    let sql = format!("{SELECT} WHERE user_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3");
-    connection.query(&sql, &[user.into(), before.into(), limit.into()])?.iter().map(token).collect()
+sort_columns! {
+    /// What a user's tokens can be sorted by. A user has few.
+    ApiTokenSort {
+        /// When it was made.
+        CreatedAt = "created_at" [number "created_at", id "id"],
+        /// What it is for.
+        Label = "label" [text "label", id "id"],
+        /// When it ends.
+        ExpiresAt = "expires_at" [number "expires_at", id "id"],
+        /// Last use; what was never used is before all others.
+        LastUsed = "last_used" [number "COALESCE(used_at, 0)", id "id"],
+    }
+}
+
+/// A page of a user's tokens.
+pub fn list(connection: &mut Connection, user: UserId, page: &Page<ApiTokenSort>) -> Result<Listed<ApiToken>> {
+    let mut query = Query::new(COLUMNS, "api_token");
+    let user = query.bind(user);
+    query.only(format!("user_id = {user}"));
+    query.page(connection, page, token)
 }
 
 /// How many a user has.
@@ -106,7 +119,10 @@ pub fn used(connection: &mut Connection, id: ApiTokenId, at: Timestamp) -> Resul
 
 /// Revokes one of a user's tokens; what it was.
 pub fn delete(connection: &mut Connection, user: UserId, id: ApiTokenId) -> Result<ApiToken> {
-    let row = connection.query_one(&format!("{SELECT} WHERE id = ?1 AND user_id = ?2"), &[id.into(), user.into()])?;
+    let row = connection.query_one(
+        &format!("SELECT {COLUMNS} FROM api_token WHERE id = ?1 AND user_id = ?2"),
+        &[id.into(), user.into()],
+    )?;
     let found = row.map(|row| token(&row)).transpose()?.ok_or_else(|| StoreError::not_found(id))?;
     connection.execute("DELETE FROM api_token WHERE id = ?1", &[id.into()])?;
     Ok(found)

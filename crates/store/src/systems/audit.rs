@@ -2,7 +2,8 @@
 //! Changing, removing or inserting an entry breaks the chain at that place; cutting entries off the
 //! end is told by the head, and by a digest that somebody wrote down elsewhere.
 
-use crate::{Connection, Result, Row, StoreError, Value};
+use crate::page::{Listed, Page, Query, sort_columns};
+use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::Timestamp;
 use ring::digest::{Context, SHA256};
 
@@ -41,8 +42,6 @@ pub struct AuditEntry {
 /// Which entries are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Only entries before this sequence.
-    pub before: Option<u64>,
     /// Only of this actor.
     pub actor: Option<String>,
     /// Only this action, or with a trailing dot all that begin so.
@@ -95,36 +94,53 @@ pub fn append(connection: &mut Connection, now: Timestamp, record: &AuditRecord)
 
 /// One entry.
 pub fn get(connection: &mut Connection, sequence: u64) -> Result<Option<AuditEntry>> {
-    let row = connection.query_one(&format!("{SELECT} WHERE sequence = ?1"), &[position(sequence).into()])?;
+    let row = connection
+        .query_one(&format!("SELECT {COLUMNS} FROM audit_entry WHERE sequence = ?1"), &[position(sequence).into()])?;
     row.map(|row| entry(&row)).transpose()
 }
 
-/// Entries, newest first.
-pub fn list(connection: &mut Connection, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEntry>> {
-    let mut values: Vec<Value> = vec![filter.before.map_or(i64::MAX, position).into()];
-    let mut conditions = String::from("sequence < ?1");
-    let mut add = |condition: &str, value: Value| {
-        values.push(value);
-        conditions.push_str(&format!(" AND {}", condition.replace("?", &format!("?{}", values.len()))));
-    };
+sort_columns! {
+    /// What the audit log can be sorted by. Each has its index.
+    AuditSort {
+        /// Position, which is also the order in time.
+        Sequence = "sequence" [number "sequence"],
+        /// Who.
+        Actor = "actor" [text "actor", number "sequence"],
+        /// What.
+        Action = "action" [text "action", number "sequence"],
+        /// To what.
+        Object = "object" [text "object", number "sequence"],
+    }
+}
+
+/// A page of entries.
+pub fn list(connection: &mut Connection, filter: &AuditFilter, page: &Page<AuditSort>) -> Result<Listed<AuditEntry>> {
+    query(filter).page(connection, page, entry)
+}
+
+pub(crate) fn query(filter: &AuditFilter) -> Query {
+    let mut query = Query::new(COLUMNS, "audit_entry");
     if let Some(actor) = &filter.actor {
-        add("actor = ?", actor.into());
+        let actor = query.bind(actor);
+        query.only(format!("actor = {actor}"));
     }
     match &filter.action {
         Some(action) if action.ends_with('.') => {
-            add("action >= ?", action.into());
             // `/` follows `.` in ASCII: together a prefix search that an index serves.
-            add("action < ?", format!("{}/", action.trim_end_matches('.')).into());
+            let (from, to) = (query.bind(action), query.bind(format!("{}/", action.trim_end_matches('.'))));
+            query.only(format!("action >= {from} AND action < {to}"));
         }
-        Some(action) => add("action = ?", action.into()),
+        Some(action) => {
+            let action = query.bind(action);
+            query.only(format!("action = {action}"));
+        }
         None => {}
     }
     if let Some(object) = &filter.object {
-        add("object = ?", object.into());
+        let object = query.bind(object);
+        query.only(format!("object = {object}"));
     }
-    values.push(limit.into());
-    let sql = format!("{SELECT} WHERE {conditions} ORDER BY sequence DESC LIMIT ?{}", values.len());
-    connection.query(&sql, &values)?.iter().map(entry).collect()
+    query
 }
 
 /// How many there are, by the head.
@@ -148,7 +164,7 @@ pub fn verify_start() -> AuditVerdict {
 /// Walks on by a bounded number of entries; `true` when the end is reached or a break was found. A
 /// caller gives the connection back between parts, so that the longest log holds up nobody.
 pub fn verify_part(connection: &mut Connection, verdict: &mut AuditVerdict) -> Result<bool> {
-    let sql = format!("{SELECT} WHERE sequence > ?1 ORDER BY sequence LIMIT ?2");
+    let sql = format!("SELECT {COLUMNS} FROM audit_entry WHERE sequence > ?1 ORDER BY sequence LIMIT ?2");
     // The head first: entries appended meanwhile are then only more than it says.
     let (last, last_digest) = head(connection)?;
     let rows = connection.query(&sql, &[position(verdict.checked).into(), PART.into()])?;
@@ -185,7 +201,7 @@ fn complaint(found: &AuditEntry, expected: u64, former: &[u8]) -> Option<String>
     (digest != found.digest).then(|| "its content or its predecessor was changed: the digest does not fit".to_owned())
 }
 
-const SELECT: &str = "SELECT sequence, at, actor, action, object, detail, digest FROM audit_entry";
+const COLUMNS: &str = "sequence, at, actor, action, object, detail, digest";
 
 fn entry(row: &Row) -> Result<AuditEntry> {
     Ok(AuditEntry {

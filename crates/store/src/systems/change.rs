@@ -1,6 +1,7 @@
 //! Requests for change, and the numbered line of events of everything that belongs to one.
 
 use crate::body::{json, parse, positive, signed};
+use crate::page::{Listed, Page, Query, sort_columns};
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::machine::{Machine as _, PlanState, RolloutState};
 use fettle_domain::reason::Reason;
@@ -71,10 +72,8 @@ pub struct ChangeFilter {
     pub text: Option<String>,
 }
 
-const SELECT: &str =
-    "SELECT c.id, c.number, c.title, c.reason, c.requester, c.requester_id, c.specification, c.created_at, c.events,
-  p.id, p.state, p.asked, p.hosts, r.id, r.state
-  FROM change_request c JOIN plan p ON p.change_id = c.id LEFT JOIN rollout r ON r.plan = p.id";
+const COLUMNS: &str = "c.id, c.number, c.title, c.reason, c.requester, c.requester_id, c.specification, c.created_at, c.events, p.id, p.state, p.asked, p.hosts, r.id, r.state";
+const FROM: &str = "change_request c JOIN plan p ON p.change_id = c.id LEFT JOIN rollout r ON r.plan = p.id";
 
 fn read(row: &Row) -> Result<ChangeRecord> {
     Ok(ChangeRecord {
@@ -119,7 +118,7 @@ pub fn change_create(connection: &mut Connection, change: &NewChange, now: Times
 
 /// One change.
 pub fn change_get(connection: &mut Connection, id: ChangeId) -> Result<ChangeRecord> {
-    let row = connection.query_one(&format!("{SELECT} WHERE c.id = ?1"), &[id.into()])?;
+    let row = connection.query_one(&format!("SELECT {COLUMNS} FROM {FROM} WHERE c.id = ?1"), &[id.into()])?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::not_found(id))
 }
 
@@ -131,36 +130,45 @@ pub fn change_by_number(connection: &mut Connection, number: u64) -> Result<Chan
         .id(0)
 }
 
-/// A page of changes, newest first; `before` is the number of the former page's last one.
+sort_columns! {
+    /// What a list of changes can be sorted by. Each has its index.
+    ChangeSort {
+        /// Number, which is also the order in time.
+        Number = "number" [number "c.number"],
+        /// Title.
+        Title = "title" [text "c.title", number "c.number"],
+        /// Who asked for it.
+        Requester = "requester" [text "c.requester", number "c.number"],
+    }
+}
+
+/// A page of changes.
 pub fn change_list(
     connection: &mut Connection,
     filter: &ChangeFilter,
-    before: Option<u64>,
-    limit: u32,
-) -> Result<Vec<ChangeRecord>> {
-    let mut values: Vec<Value> = vec![before.map_or(i64::MAX, signed).into()];
-    let mut sql = format!("{SELECT} WHERE c.number < ?1");
-    let mut bind = |value: Value| {
-        values.push(value);
-        format!("?{}", values.len())
-    };
+    page: &Page<ChangeSort>,
+) -> Result<Listed<ChangeRecord>> {
+    change_query(filter).page(connection, page, read)
+}
+
+pub(crate) fn change_query(filter: &ChangeFilter) -> Query {
+    let mut query = Query::new(COLUMNS, FROM);
     if !filter.plan_states.is_empty() {
-        let list: Vec<String> = filter.plan_states.iter().map(|state| bind(state.as_str().into())).collect();
-        sql.push_str(&format!(" AND p.state IN ({})", list.join(", ")));
+        let list: Vec<String> = filter.plan_states.iter().map(|state| query.bind(state.as_str())).collect();
+        query.only(format!("p.state IN ({})", list.join(", ")));
     }
     if !filter.rollout_states.is_empty() {
-        let list: Vec<String> = filter.rollout_states.iter().map(|state| bind(state.as_str().into())).collect();
-        sql.push_str(&format!(" AND r.state IN ({})", list.join(", ")));
+        let list: Vec<String> = filter.rollout_states.iter().map(|state| query.bind(state.as_str())).collect();
+        query.only(format!("r.state IN ({})", list.join(", ")));
     }
     if let Some(requester) = &filter.requester {
-        sql.push_str(&format!(" AND c.requester = {}", bind(requester.into())));
+        let requester = query.bind(requester);
+        query.only(format!("c.requester = {requester}"));
     }
     if let Some(text) = &filter.text {
-        let pattern = format!("%{}%", text.to_lowercase().replace(['%', '_', '\\'], ""));
-        sql.push_str(&format!(" AND lower(c.title) LIKE {}", bind(pattern.into())));
+        query.only_with(text, &["c.title"]);
     }
-    sql.push_str(&format!(" ORDER BY c.number DESC LIMIT {}", bind(limit.into())));
-    connection.query(&sql, &values)?.iter().map(read).collect()
+    query
 }
 
 /// How many changes there are with a plan in each state.

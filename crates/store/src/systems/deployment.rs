@@ -2,7 +2,8 @@
 
 use super::change::{EventBody, NewEvent, change_event_add};
 use crate::body::{json, parse, parse_or_none, positive, signed, state};
-use crate::{Connection, Result, Row, StoreError, Value};
+use crate::page::{Listed, Page, Query, sort_columns};
+use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _, TaskState};
 use fettle_domain::reason::Reason;
 use fettle_domain::{ChangeId, DeploymentId, HostId, PlanId, RolloutId, Timestamp};
@@ -195,29 +196,33 @@ pub fn deployment_counts(
     rows.iter().map(|row| Ok((state(row.text(0)?)?, ProofState::parse(row.text(1)?)?, positive(row.int(2)?)))).collect()
 }
 
-/// A page of a change's deployments, by host name.
+sort_columns! {
+    /// What the deployments of a change can be sorted by. Each has its index.
+    DeploymentSort {
+        /// Name of the host.
+        HostName = "host_name" [text "host_name", id "id"],
+        /// State, then name of the host.
+        State = "state" [text "state", text "host_name", id "id"],
+    }
+}
+
+/// A page of a change's deployments; in these states, none named: in any.
 pub fn deployment_list(
     connection: &mut Connection,
     change: ChangeId,
     states: &[DeploymentState],
-    after: Option<(String, DeploymentId)>,
-    limit: u32,
-) -> Result<Vec<DeploymentRecord>> {
-    let mut values: Vec<Value> = vec![change.into(), limit.into()];
-    let mut sql = format!("SELECT {COLUMNS} FROM deployment WHERE change_id = ?1");
-    let mut bind = |value: Value| {
-        values.push(value);
-        format!("?{}", values.len())
-    };
-    if !states.is_empty() {
-        let list: Vec<String> = states.iter().map(|state| bind(state.as_str().into())).collect();
-        sql.push_str(&format!(" AND state IN ({})", list.join(", ")));
-    }
-    if let Some((name, id)) = after {
-        sql.push_str(&format!(" AND (host_name, id) > ({}, {})", bind(name.into()), bind(id.into())));
-    }
-    sql.push_str(" ORDER BY host_name, id LIMIT ?2");
-    connection.query(&sql, &values)?.iter().map(read).collect()
+    page: &Page<DeploymentSort>,
+) -> Result<Listed<DeploymentRecord>> {
+    deployment_query(change, states).page(connection, page, read)
+}
+
+pub(crate) fn deployment_query(change: ChangeId, states: &[DeploymentState]) -> Query {
+    let mut query = Query::new(COLUMNS, "deployment");
+    let change = query.bind(change);
+    query.only(format!("change_id = {change}"));
+    let wanted = DeploymentState::STATES.iter().filter(|state| states.contains(state));
+    query.each("state", wanted.map(|state| state.as_str()));
+    query
 }
 
 /// Deployments of a host, newest first.

@@ -2,7 +2,8 @@
 //! generation it read, with its event; counts are kept as findings change.
 
 use crate::body::{json, parse};
-use crate::{Connection, Result, Row, StoreError, Value};
+use crate::page::{Listed, Order, Page, Query, sort_columns};
+use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::advisory::VulnId;
 use fettle_domain::finding::{Priority, Verdict, VerdictState};
 use fettle_domain::machine::{FindingEvent, FindingState, Machine};
@@ -80,14 +81,22 @@ pub struct FindingFilter {
     pub text: Option<String>,
 }
 
-/// Where a page ends: pass it to get the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FindingCursor {
-    /// Priority of the last one.
-    pub priority: i64,
-    /// Id of the last one.
-    pub id: FindingId,
+sort_columns! {
+    /// What a list of findings can be sorted by. Each has its index, a state at a time.
+    FindingSort {
+        /// Order of work: severity level, then exploit level.
+        Priority = "priority" [number "priority", id "id"],
+        /// Name of the flaw, then priority.
+        Vulnerability = "vulnerability" [text "vulnerability", number "priority", id "id"],
+        /// Source package, then priority.
+        Source = "source" [text "source", number "priority", id "id"],
+        /// When we first saw it.
+        FirstSeen = "first_seen" [number "first_seen", id "id"],
+    }
 }
+
+/// The order in which work is done.
+pub const MOST_URGENT_FIRST: Order<FindingSort> = Order::descending(FindingSort::Priority);
 
 /// How many findings there are of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +126,9 @@ pub const OPEN_STATES: [FindingState; 5] = [
     FindingState::Accepted,
 ];
 
-fn is_open(state: FindingState) -> bool {
-    OPEN_STATES.contains(&state)
+/// Those states as SQL.
+fn open_states() -> String {
+    OPEN_STATES.iter().map(|state| format!("'{state}'")).collect::<Vec<_>>().join(", ")
 }
 
 fn read(row: &Row) -> Result<FindingRecord> {
@@ -209,82 +219,59 @@ pub fn finding_evidence_of_host(connection: &mut Connection, host: HostId) -> Re
         .collect()
 }
 
-/// A page of findings, most urgent first.
+/// A page of findings.
 pub fn finding_list(
     connection: &mut Connection,
     filter: &FindingFilter,
-    after: Option<FindingCursor>,
-    limit: u32,
-) -> Result<Vec<FindingRecord>> {
-    let mut values: Vec<Value> = Vec::new();
-    let mut conditions = conditions(filter, &mut values);
-    if let Some(cursor) = after {
-        values.push(cursor.priority.into());
-        values.push(cursor.id.into());
-        conditions.push(format!("(priority, id) < (?{}, ?{})", values.len() - 1, values.len()));
-    }
-    values.push(limit.into());
-    let sql = format!(
-        "SELECT {COLUMNS} FROM finding WHERE {} ORDER BY priority DESC, id DESC LIMIT ?{}",
-        conditions.join(" AND "),
-        values.len()
-    );
-    connection.query(&sql, &values)?.iter().map(read).collect()
+    page: &Page<FindingSort>,
+) -> Result<Listed<FindingRecord>> {
+    finding_query(filter).page(connection, page, read)
 }
 
-/// The cursor after a finding.
-pub fn cursor_after(finding: &FindingRecord) -> FindingCursor {
-    FindingCursor { priority: priority_number(finding.priority), id: finding.id }
-}
-
-fn conditions(filter: &FindingFilter, values: &mut Vec<Value>) -> Vec<String> {
-    let mut conditions = Vec::new();
-    let mut bind = |value: Value| {
-        values.push(value);
-        format!("?{}", values.len())
-    };
-    if filter.states.is_empty() {
-        conditions.push("is_open = 1".into());
-    } else {
-        let list: Vec<String> = filter.states.iter().map(|state| bind(state.as_str().into())).collect();
-        conditions.push(format!("state IN ({})", list.join(", ")));
-    }
+pub(crate) fn finding_query(filter: &FindingFilter) -> Query {
+    let mut query = Query::new(COLUMNS, "finding");
+    let states = if filter.states.is_empty() { OPEN_STATES.as_slice() } else { filter.states.as_slice() };
+    // Through all there are, so that a state that was named twice is read once.
+    let wanted = FindingState::STATES.iter().filter(|state| states.contains(state));
+    query.each("state", wanted.map(|state| state.as_str()));
     if !filter.verdicts.is_empty() {
-        let list: Vec<String> = filter.verdicts.iter().map(|verdict| bind(verdict.as_str().into())).collect();
-        conditions.push(format!("verdict IN ({})", list.join(", ")));
+        let list: Vec<String> = filter.verdicts.iter().map(|verdict| query.bind(verdict.as_str())).collect();
+        query.only(format!("verdict IN ({})", list.join(", ")));
     }
     if let Some(host) = filter.host {
-        conditions.push(format!("host = {}", bind(host.into())));
+        let host = query.bind(host);
+        query.only(format!("host = {host}"));
     }
     if let Some(vulnerability) = &filter.vulnerability {
-        conditions.push(format!("vulnerability = {}", bind((&vulnerability.0).into())));
+        let vulnerability = query.bind(&vulnerability.0);
+        query.only(format!("vulnerability = {vulnerability}"));
     }
     if let Some(source) = &filter.source {
-        conditions.push(format!("source = {}", bind(source.into())));
+        let source = query.bind(source);
+        query.only(format!("source = {source}"));
     }
     if let Some(level) = filter.least_level {
-        conditions.push(format!("priority >= {}", bind((i64::from(level) * 10).into())));
+        let least = query.bind(i64::from(level) * 10);
+        query.only(format!("priority >= {least}"));
     }
     match filter.fixable {
-        Some(true) => conditions.push("fixed_version IS NOT NULL".into()),
-        Some(false) => conditions.push("fixed_version IS NULL".into()),
+        Some(true) => query.only("fixed_version IS NOT NULL"),
+        Some(false) => query.only("fixed_version IS NULL"),
         None => {}
     }
     if filter.exploited {
-        conditions.push("priority % 10 = 3".into());
+        query.only("priority % 10 = 3");
     }
     if let Some(text) = &filter.text {
-        let pattern = format!("%{}%", text.to_lowercase().replace(['%', '_', '\\'], ""));
-        let bound = bind(pattern.into());
-        conditions.push(format!("(lower(vulnerability) LIKE {bound} OR lower(source) LIKE {bound})"));
+        query.only_with(text, &["vulnerability", "source"]);
     }
-    conditions
+    query
 }
 
 /// How many hosts have a flaw open, and some of them: for the page of one vulnerability.
 pub fn finding_hosts_of_vulnerability(connection: &mut Connection, vulnerability: &VulnId) -> Result<u64> {
     let row = connection.query_one(
-        "SELECT COUNT(DISTINCT host) FROM finding WHERE vulnerability = ?1 AND is_open = 1",
+        &format!("SELECT COUNT(DISTINCT host) FROM finding WHERE vulnerability = ?1 AND state IN ({})", open_states()),
         &[(&vulnerability.0).into()],
     )?;
     row.map_or(Ok(0), |row| row.int(0)).map(|count| u64::try_from(count).unwrap_or(0))
@@ -354,7 +341,9 @@ pub fn finding_open(
         changed_at: now,
     };
     connection.execute(
-        &format!("INSERT INTO finding ({COLUMNS}, is_open) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, 1)"),
+        &format!(
+            "INSERT INTO finding ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)"
+        ),
         &[
             id.into(),
             host.into(),
@@ -426,7 +415,7 @@ fn with_evidence(old: &FindingRecord, verdict: &Verdict, priority: Priority) -> 
 fn write(connection: &mut Connection, old: &FindingRecord, fresh: &FindingRecord, now: Timestamp) -> Result<()> {
     let written = connection.execute(
         "UPDATE finding SET state = ?3, generation = generation + 1, verdict = ?4, source_version = ?5, fixed_version = ?6,
-           packages = ?7, severity = ?8, priority = ?9, reasons = ?10, changed_at = ?11, is_open = ?12
+           packages = ?7, severity = ?8, priority = ?9, reasons = ?10, changed_at = ?11
          WHERE id = ?1 AND generation = ?2",
         &[
             old.id.into(),
@@ -440,7 +429,6 @@ fn write(connection: &mut Connection, old: &FindingRecord, fresh: &FindingRecord
             priority_number(fresh.priority).into(),
             json(&fresh.reasons)?,
             now.into(),
-            is_open(fresh.state).into(),
         ],
     )?;
     if written == 0 {

@@ -2,6 +2,7 @@
 
 use super::inventory::{digest_text, digest_value};
 use crate::body::json;
+use crate::page::{Listed, Page, Query, sort_columns};
 use crate::patches::advisory::numbered_rows;
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::machine::{HostEvent, HostState, Machine};
@@ -175,44 +176,48 @@ pub struct HostFilter {
     pub text: Option<String>,
 }
 
-/// A page of hosts by name.
+sort_columns! {
+    /// What a list of hosts can be sorted by. Each has its index, a state at a time.
+    HostSort {
+        /// Name.
+        Name = "name" [text "name", id "id"],
+        /// State, then name.
+        State = "state" [text "state", text "name", id "id"],
+        /// Operating system, then name.
+        OperatingSystem = "os" [text "os_name", text "name", id "id"],
+        /// Last sign of life.
+        LastSeen = "last_seen" [number "last_seen", id "id"],
+    }
+}
+
+pub(crate) fn host_query(filter: &HostFilter) -> Query {
+    let mut query = Query::new(COLUMNS, "host");
+    let listed = |state: &&HostState| filter.state.map_or(**state != HostState::Retired, |wanted| wanted == **state);
+    query.each("state", HostState::STATES.iter().filter(listed).map(|state| state.as_str()));
+    if let Some(group) = filter.group {
+        let group = query.bind(group);
+        query.only(format!("id IN (SELECT host FROM host_group_member WHERE group_id = {group})"));
+    }
+    if let Some(codename) = &filter.codename {
+        let codename = query.bind(codename);
+        query.only(format!("os_codename = {codename}"));
+    }
+    if filter.restart_needed {
+        query.only("(reboot_pending = 1 OR restart_pending > 0)");
+    }
+    if let Some(text) = &filter.text {
+        query.only_with(text, &["name"]);
+    }
+    query
+}
+
+/// A page of hosts.
 pub fn host_list(
     connection: &mut Connection,
     filter: &HostFilter,
-    after: Option<(String, HostId)>,
-    limit: u32,
-) -> Result<Vec<HostRecord>> {
-    let mut values: Vec<Value> = Vec::new();
-    let mut conditions: Vec<String> = Vec::new();
-    let mut bind = |value: Value| {
-        values.push(value);
-        format!("?{}", values.len())
-    };
-    match filter.state {
-        Some(state) => conditions.push(format!("state = {}", bind(state.as_str().into()))),
-        None => conditions.push("state <> 'retired'".into()),
-    }
-    if let Some(group) = filter.group {
-        conditions.push(format!("id IN (SELECT host FROM host_group_member WHERE group_id = {})", bind(group.into())));
-    }
-    if let Some(codename) = &filter.codename {
-        conditions.push(format!("os_codename = {}", bind(codename.into())));
-    }
-    if filter.restart_needed {
-        conditions.push("(reboot_pending = 1 OR restart_pending > 0)".into());
-    }
-    if let Some(text) = &filter.text {
-        let pattern = format!("%{}%", text.to_lowercase().replace(['%', '_', '\\'], ""));
-        conditions.push(format!("lower(name) LIKE {}", bind(pattern.into())));
-    }
-    if let Some((name, id)) = after {
-        let name = bind(name.into());
-        let id = bind(id.into());
-        conditions.push(format!("(name, id) > ({name}, {id})"));
-    }
-    let limit = bind(limit.into());
-    let sql = format!("SELECT {COLUMNS} FROM host WHERE {} ORDER BY name, id LIMIT {limit}", conditions.join(" AND "));
-    connection.query(&sql, &values)?.iter().map(read).collect()
+    page: &Page<HostSort>,
+) -> Result<Listed<HostRecord>> {
+    host_query(filter).page(connection, page, read)
 }
 
 /// How many hosts are in each state; kept as they change.

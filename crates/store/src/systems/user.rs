@@ -1,5 +1,6 @@
 //! People who may sign in.
 
+use crate::page::{Listed, Page, Query, sort_columns};
 use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::access::Role;
 use fettle_domain::{Timestamp, UserId};
@@ -27,7 +28,8 @@ pub struct User {
     pub generation: i64,
 }
 
-const SELECT: &str = "SELECT id, name, role, password, password_change_required, disabled, created_at, last_sign_in, generation FROM user_account";
+const COLUMNS: &str =
+    "id, name, role, password, password_change_required, disabled, created_at, last_sign_in, generation";
 
 fn user(row: &Row) -> Result<User> {
     let role = row.text(2)?;
@@ -65,20 +67,33 @@ pub fn create(connection: &mut Connection, user: &User) -> Result<()> {
 
 /// By name.
 pub fn get(connection: &mut Connection, name: &str) -> Result<Option<User>> {
-    let row = connection.query_one(&format!("{SELECT} WHERE name = ?1"), &[name.into()])?;
+    let row = connection.query_one(&format!("SELECT {COLUMNS} FROM user_account WHERE name = ?1"), &[name.into()])?;
     row.map(|row| user(&row)).transpose()
 }
 
 /// By id.
 pub fn get_by_id(connection: &mut Connection, id: UserId) -> Result<Option<User>> {
-    let row = connection.query_one(&format!("{SELECT} WHERE id = ?1"), &[id.into()])?;
+    let row = connection.query_one(&format!("SELECT {COLUMNS} FROM user_account WHERE id = ?1"), &[id.into()])?;
     row.map(|row| user(&row)).transpose()
 }
 
-/// By name, after a name.
-pub fn list(connection: &mut Connection, after: Option<&str>, limit: u32) -> Result<Vec<User>> {
-    let sql = format!("{SELECT} WHERE name > ?1 ORDER BY name LIMIT ?2");
-    connection.query(&sql, &[after.unwrap_or_default().into(), limit.into()])?.iter().map(user).collect()
+sort_columns! {
+    /// What a list of users can be sorted by. There are few: only the name has an index.
+    UserSort {
+        /// Name.
+        Name = "name" [text "name"],
+        /// Role.
+        Role = "role" [text "role", text "name"],
+        /// When it was made.
+        CreatedAt = "created_at" [number "created_at", id "id"],
+        /// Last sign-in; who never signed in is before all others.
+        LastSignIn = "last_sign_in" [number "COALESCE(last_sign_in, 0)", id "id"],
+    }
+}
+
+/// A page of users.
+pub fn list(connection: &mut Connection, page: &Page<UserSort>) -> Result<Listed<User>> {
+    Query::new(COLUMNS, "user_account").page(connection, page, user)
 }
 
 /// How many there are.

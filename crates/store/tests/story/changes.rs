@@ -6,8 +6,11 @@ use fettle_domain::package::Ecosystem;
 use fettle_domain::plan::*;
 use fettle_domain::reason::Reason;
 use fettle_domain::*;
-use fettle_store::systems::change::{self, ChangeFilter, EventBody, NewChange, NewEvent};
-use fettle_store::systems::deployment::{self, DeploymentRecord, NewDeployment, OrderRecord, ProofState, TaskRecord};
+use fettle_store::page::{Order, Page, Place};
+use fettle_store::systems::change::{self, ChangeFilter, ChangeSort, EventBody, NewChange, NewEvent};
+use fettle_store::systems::deployment::{
+    self, DeploymentRecord, DeploymentSort, NewDeployment, OrderRecord, ProofState, TaskRecord,
+};
 use fettle_store::systems::host::{self, HostFactsColumns};
 use fettle_store::systems::plan::{self, ApprovalRecord, NewPlan};
 use fettle_store::systems::rehearsal::{self, RehearsalRecord, RehearsalState};
@@ -116,9 +119,12 @@ fn changes_are_numbered_listed_and_found() {
             make_change(store, number, &format!("Change {number} of 100%"));
         }
         move_plan(store, PlanId::new(1, [3; 10]), PlanEvent::Supersede).unwrap();
-        let numbers = |filter: ChangeFilter, before: Option<u64>| -> Vec<u64> {
-            let list = store.read_blocking(|c| change::change_list(c, &filter, before, 3)).unwrap();
-            list.iter().map(|record| record.number).collect()
+        let newest = Order::descending(ChangeSort::Number);
+        let numbers = |filter: ChangeFilter, before: Option<i64>| -> Vec<u64> {
+            let after = before.and_then(|number| Place::new(newest, vec![number.into()]));
+            let page = Page { order: newest, after, limit: 3 };
+            let list = store.read_blocking(|c| change::change_list(c, &filter, &page)).unwrap();
+            list.items.iter().map(|record| record.number).collect()
         };
         assert_eq!(numbers(ChangeFilter::default(), None), [5, 4, 3]);
         assert_eq!(numbers(ChangeFilter::default(), Some(3)), [2, 1]);
@@ -516,14 +522,16 @@ fn tasks_output_and_proof_belong_to_their_deployment() {
         assert!(store.write_blocking(move |c| deployment::deployment_order_undo(c, &record, "eve", at(91))).unwrap());
         go(store, id, &[E::Undo, E::FinishUndo]);
         assert_eq!(get(store, id).proof, ProofState::Awaited);
+        let by_name = Order::ascending(DeploymentSort::HostName);
         let list = |states: &'static [DeploymentState], after| {
-            store.read_blocking(|c| deployment::deployment_list(c, change, states, after, 10)).unwrap().len()
+            let page = Page { order: by_name, after, limit: 10 };
+            store.read_blocking(|c| deployment::deployment_list(c, change, states, &page)).unwrap().items.len()
         };
         assert_eq!(
             (list(&[], None), list(&[DeploymentState::Undone], None), list(&[DeploymentState::Stuck], None)),
             (1, 1, 0)
         );
-        assert_eq!(list(&[], Some(("web-1".into(), id))), 0);
+        assert_eq!(list(&[], Place::new(by_name, vec!["web-1".into(), id.into()])), 0);
         assert_eq!(store.read_blocking(|c| deployment::deployments_of_host(c, host_id(1), 10)).unwrap().len(), 1);
     });
 }

@@ -5,6 +5,7 @@ use fettle_domain::finding::{Priority, Verdict, VerdictState};
 use fettle_domain::machine::{FindingEvent, FindingState};
 use fettle_domain::reason::Reason;
 use fettle_domain::*;
+use fettle_store::page::Page;
 use fettle_store::systems::finding::{self, FindingFilter, FindingRecord};
 use fettle_store::systems::host::{self, HostFactsColumns};
 use fettle_store::{Store, StoreError};
@@ -56,7 +57,8 @@ fn step(store: &Store, number: u16, event: FindingEvent) -> Result<FindingState,
 }
 
 fn all(store: &Store, filter: &FindingFilter) -> Vec<FindingRecord> {
-    store.read_blocking(|c| finding::finding_list(c, filter, None, 10_000)).unwrap()
+    let page = Page::first(finding::MOST_URGENT_FIRST, 10_000);
+    store.read_blocking(|c| finding::finding_list(c, filter, &page)).unwrap().items
 }
 
 #[test]
@@ -120,12 +122,14 @@ fn pages_hold_every_finding_once_most_urgent_first() {
         let whole = all(store, &FindingFilter::default());
         assert_eq!(whole.len(), 59, "what is proved gone is not in the list");
         assert!(whole.windows(2).all(|pair| pair[0].priority >= pair[1].priority));
-        let (mut paged, mut after) = (Vec::new(), None);
+        let (mut paged, mut page) = (Vec::new(), Page::first(finding::MOST_URGENT_FIRST, 7));
         loop {
-            let page = store.read_blocking(|c| finding::finding_list(c, &FindingFilter::default(), after, 7)).unwrap();
-            let Some(last) = page.last() else { break };
-            after = Some(finding::cursor_after(last));
-            paged.extend(page);
+            let listed = store.read_blocking(|c| finding::finding_list(c, &FindingFilter::default(), &page)).unwrap();
+            paged.extend(listed.items);
+            page.after = listed.next;
+            if page.after.is_none() {
+                break;
+            }
         }
         assert_eq!(paged, whole);
     });

@@ -13,6 +13,7 @@ use fettle_domain::reason::Reason;
 use fettle_domain::version::Scheme;
 use fettle_domain::{ChangeId, FindingId, HostId, PlanId, Timestamp};
 use fettle_process::change::{AskedPackage, Choice, InstalledHere, Need, Specification, Target, choose};
+use fettle_store::page::Page;
 use fettle_store::systems::change::{self, EventBody, NewChange, NewEvent};
 use fettle_store::systems::finding::{self, FindingFilter, FindingRecord};
 use fettle_store::systems::inventory::{self, PackageDictionary};
@@ -329,13 +330,12 @@ fn each_finding(
         vulnerability: Some(VulnId(vulnerability.to_owned())),
         ..FindingFilter::default()
     };
-    let mut after = None;
+    let mut page = Page::first(finding::MOST_URGENT_FIRST, PAGE);
     loop {
-        let page = finding::finding_list(connection, &filter, after, PAGE)?;
-        let full = page.len() == PAGE as usize;
-        after = page.last().map(finding::cursor_after);
-        page.into_iter().for_each(&mut take);
-        if !full {
+        let listed = finding::finding_list(connection, &filter, &page)?;
+        listed.items.into_iter().for_each(&mut take);
+        page.after = listed.next;
+        if page.after.is_none() {
             return Ok(());
         }
     }

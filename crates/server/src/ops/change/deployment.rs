@@ -1,17 +1,17 @@
 //! Deployments: each host of a change with its tasks, output and explanation.
 
 use super::super::finding::reason_views;
-use super::super::{OpsError, host as host_ops, page_length};
+use super::super::page::{page_of, place_text};
+use super::super::{OpsError, Part, host as host_ops, page_length};
 use super::{explain, states, view};
 use crate::AppState;
 use crate::access::Actor;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fettle_domain::DeploymentId;
 use fettle_domain::access::Permission;
 use fettle_domain::machine::DeploymentState;
 use fettle_domain::reason::Reason;
-use fettle_store::systems::deployment::{self, DeploymentRecord, OrderRecord, ProofState};
+use fettle_store::page::Order;
+use fettle_store::systems::deployment::{self, DeploymentRecord, DeploymentSort, OrderRecord, ProofState};
 use fettle_store::systems::{change, plan};
 use fettle_wire::api::change::{DeploymentDetail, DeploymentList, DeploymentLog};
 use fettle_wire::api::finding::Explanation;
@@ -19,44 +19,28 @@ use fettle_wire::api::finding::Explanation;
 /// Events of a history at most.
 const HISTORY: u32 = 500;
 
-/// A page of a change's deployments, by host name.
+/// A page of a change's deployments; in the list's own order by host name.
 pub async fn deployments(
     state: &AppState,
     actor: &Actor,
     change: &str,
     wanted: Option<String>,
-    after: Option<String>,
-    limit: Option<u32>,
+    part: Part,
 ) -> Result<DeploymentList, OpsError> {
     actor.require(Permission::ChangeRead)?;
     let wanted: Vec<DeploymentState> = states("state", wanted.as_deref())?;
-    let after = after.filter(|text| !text.is_empty()).as_deref().map(cursor_of).transpose()?;
-    let limit = page_length(limit);
+    let page = page_of(&part, Order::ascending(DeploymentSort::HostName))?;
+    let order = page.order;
     let text = change.to_owned();
-    let mut records = state
+    let listed = state
         .store
         .read(move |connection| {
             let record = super::resolve(connection, &text)?;
-            deployment::deployment_list(connection, record.id, &wanted, after, limit + 1)
+            deployment::deployment_list(connection, record.id, &wanted, &page)
         })
         .await?;
-    let more = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next = if more {
-        records.last().map(|last| format!("{}.{}", last.id, URL_SAFE_NO_PAD.encode(&last.host_name)))
-    } else {
-        None
-    };
-    Ok(DeploymentList { items: records.iter().map(view::deployment).collect(), next, total: None })
-}
-
-fn cursor_of(text: &str) -> Result<(String, DeploymentId), OpsError> {
-    text.split_once('.')
-        .and_then(|(id, name)| {
-            let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
-            Some((name, id.parse().ok()?))
-        })
-        .ok_or_else(|| OpsError::invalid("after", "not a place in this list", "the `next` of the page before"))
+    let next = listed.next.as_ref().map(|place| place_text(order, place));
+    Ok(DeploymentList { items: listed.items.iter().map(view::deployment).collect(), next, total: None })
 }
 
 /// The newest deployments of a host.

@@ -1,7 +1,8 @@
 //! Changes in lists and whole.
 
 use super::super::finding::reason_views;
-use super::super::{OpsError, page_length};
+use super::super::page::{page_of, place_text};
+use super::super::{OpsError, Part, page_length};
 use super::{explain, states, view};
 use crate::access::Actor;
 use crate::standing::{self, Standing};
@@ -11,7 +12,8 @@ use fettle_domain::machine::{Machine as _, PlanEvent, PlanState, RolloutEvent, R
 use fettle_domain::plan::RebootPolicy;
 use fettle_domain::{ChangeId, HostId};
 use fettle_process::change::{Risk, Specification};
-use fettle_store::systems::change::{self, ChangeFilter, ChangeRecord};
+use fettle_store::page::Order;
+use fettle_store::systems::change::{self, ChangeFilter, ChangeRecord, ChangeSort};
 use fettle_store::systems::deployment::ProofState;
 use fettle_store::systems::plan::{self, ApprovalRecord, PlanRecord};
 use fettle_store::systems::rehearsal::{self, RehearsalState};
@@ -31,13 +33,15 @@ pub struct ChangeQuery {
     pub requester: Option<String>,
     /// Text in the title.
     pub text: Option<String>,
+    /// `COLUMN` or `-COLUMN`; empty: the newest first.
+    pub sort: Option<String>,
     /// The former page's `next`.
     pub after: Option<String>,
     /// Items a page.
     pub limit: Option<u32>,
 }
 
-/// A page of changes, newest first.
+/// A page of changes.
 pub async fn list(state: &AppState, actor: &Actor, query: ChangeQuery) -> Result<ChangeList, OpsError> {
     actor.require(Permission::ChangeRead)?;
     let nonempty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -48,30 +52,24 @@ pub async fn list(state: &AppState, actor: &Actor, query: ChangeQuery) -> Result
         requester: nonempty(&query.requester),
         text: nonempty(&query.text),
     };
-    let before = nonempty(&query.after)
-        .map(|text| {
-            text.parse::<u64>()
-                .map_err(|_| OpsError::invalid("after", "not a place in this list", "the `next` of the page before"))
-        })
-        .transpose()?;
-    let limit = page_length(query.limit);
+    let part = Part { sort: query.sort.clone(), after: query.after.clone(), limit: query.limit };
+    let page = page_of(&part, Order::descending(ChangeSort::Number))?;
+    let order = page.order;
     let plain = filter == ChangeFilter::default();
-    let (mut records, total) = state
+    let (listed, total) = state
         .store
         .read(move |connection| {
-            let records = change::change_list(connection, &filter, before, limit + 1)?;
+            let listed = change::change_list(connection, &filter, &page)?;
             let total = if plain {
                 Some(change::change_counts(connection)?.iter().map(|(_, count)| count).sum())
             } else {
                 None
             };
-            Ok((records, total))
+            Ok((listed, total))
         })
         .await?;
-    let more = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next = if more { records.last().map(|last| last.number.to_string()) } else { None };
-    Ok(ChangeList { items: records.iter().map(view::summary).collect(), next, total })
+    let next = listed.next.as_ref().map(|place| place_text(order, place));
+    Ok(ChangeList { items: listed.items.iter().map(view::summary).collect(), next, total })
 }
 
 /// Words may be of a plan or of a rollout; both machines have their own, except `cancelled`.

@@ -1,6 +1,7 @@
 //! One's own account: who one is, what one may, one's API tokens.
 
 use crate::ui::part::{ago, empty, pager};
+use crate::ui::sorting::{Pages, Sorting};
 use crate::ui::visitor::{Answer, PageError, Visitor};
 use crate::ui::{form, layout};
 use crate::{AppState, ops};
@@ -12,27 +13,22 @@ use fettle_wire::api::account::{Token, TokenCreate, TokenCreated, TokenList};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-#[derive(Debug, Default, Deserialize)]
-pub struct Pages {
-    #[serde(default)]
-    after: String,
-}
-
 /// Shows it.
 pub async fn show(State(state): State<AppState>, visitor: Visitor, Query(pages): Query<Pages>) -> Answer {
-    let after = Some(pages.after).filter(|after| !after.is_empty());
-    let tokens = ops::token::list(&state, visitor.actor(), after, None).await?;
-    Ok(page(&visitor, &tokens, None))
+    let tokens = ops::token::list(&state, visitor.actor(), pages.part()).await?;
+    Ok(page(&visitor, &tokens, &pages, None))
 }
 
-fn page(visitor: &Visitor, tokens: &TokenList, made: Option<&TokenCreated>) -> Markup {
+fn page(visitor: &Visitor, tokens: &TokenList, pages: &Pages, made: Option<&TokenCreated>) -> Markup {
+    let by = |sort: &str| pages.by("/account", sort);
+    let sorting = Sorting::new(pages.sort(), "-created_at", &by);
     let actor = visitor.actor();
     let may: Vec<&str> = Permission::ALL
         .iter()
         .filter(|permission| actor.may(**permission))
         .map(|permission| permission.as_str())
         .collect();
-    let next = tokens.next.as_ref().map(|next| crate::ui::part::link("/account", &[("after", next)]));
+    let next = pages.next("/account", tokens.next.as_ref());
     layout::page(
         visitor,
         "/account",
@@ -49,7 +45,7 @@ fn page(visitor: &Visitor, tokens: &TokenList, made: Option<&TokenCreated>) -> M
                 header { h2 { "API tokens" } span.soft { "for programs, in your name" } }
                 @if tokens.items.is_empty() { (empty("You have no token. Make one below, or sign in on the command line, which keeps one:", "fettle login")) } @else {
                     div.scroll { table.stack {
-                        thead { tr { th { "What for" } th { "Carries" } th { "Made" } th { "Last used" } th { "Ends" } th { "Do" } } }
+                        thead { tr { (sorting.head("What for", "label")) th scope="col" { "Carries" } (sorting.head("Made", "-created_at")) (sorting.head("Last used", "-last_used")) (sorting.head("Ends", "expires_at")) th scope="col" { "Do" } } }
                         tbody { @for token in &tokens.items { (row(visitor, token)) } }
                     } }
                     (pager(tokens.items.len(), tokens.total, next))
@@ -105,8 +101,9 @@ pub async fn create(
     let scopes = Some(form::words(&asked.scopes)).filter(|words| !words.is_empty());
     let request = TokenCreate { label: asked.label, scopes, hours: asked.hours };
     let made = ops::token::create(&state, visitor.actor(), request).await?;
-    let tokens = ops::token::list(&state, visitor.actor(), None, None).await?;
-    Ok(page(&visitor, &tokens, Some(&made)))
+    let pages = Pages::default();
+    let tokens = ops::token::list(&state, visitor.actor(), pages.part()).await?;
+    Ok(page(&visitor, &tokens, &pages, Some(&made)))
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 use crate::ops::audit::Wanted;
 use crate::ui::layout;
 use crate::ui::part::{ago, empty, link, pager};
+use crate::ui::sorting::Sorting;
 use crate::ui::visitor::{Answer, Visitor};
 use crate::{AppState, ops};
 use axum::extract::{Query, State};
@@ -16,6 +17,10 @@ pub struct Filter {
     #[serde(default)]
     action: String,
     #[serde(default)]
+    sort: String,
+    #[serde(default)]
+    limit: String,
+    #[serde(default)]
     after: String,
     #[serde(default)]
     verify: String,
@@ -25,8 +30,9 @@ pub struct Filter {
 pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter): Query<Filter>) -> Answer {
     let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let wanted = Wanted {
+        sort: filled(&filter.sort),
         after: filled(&filter.after),
-        limit: Some(50),
+        limit: Some(filter.limit.parse().unwrap_or(50)),
         actor: filled(&filter.actor),
         action: filled(&filter.action),
         object: None,
@@ -34,10 +40,13 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
     let entries = ops::audit::list(&state, visitor.actor(), wanted).await?;
     let verdict =
         if filter.verify.is_empty() { None } else { Some(ops::audit::verify(&state, visitor.actor()).await?) };
-    let next = entries
-        .next
-        .clone()
-        .map(|next| link("/audit", &[("actor", &filter.actor), ("action", &filter.action), ("after", &next)]));
+    let address = |sort: &str, after: &str| {
+        let Filter { actor, action, limit, .. } = &filter;
+        link("/audit", &[("actor", actor), ("action", action), ("sort", sort), ("limit", limit), ("after", after)])
+    };
+    let next = entries.next.clone().map(|next| address(&filter.sort, &next));
+    let by = |sort: &str| address(sort, "");
+    let sorting = Sorting::new(&filter.sort, "-sequence", &by);
     Ok(layout::page(
         &visitor,
         "/audit",
@@ -55,11 +64,12 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
                 form.filters action="/audit" method="get" {
                     input name="actor" value=(filter.actor) placeholder="Actor" aria-label="Actor";
                     input name="action" value=(filter.action) placeholder="Action, such as host." aria-label="Action";
+                    @for (name, value) in [("sort", &filter.sort), ("limit", &filter.limit)] { @if !value.is_empty() { input type="hidden" name=(name) value=(value); } }
                     button type="submit" { "Filter" }
                 }
                 @if entries.items.is_empty() { (empty("No entry fits.", "")) } @else {
                     div.scroll { table.stack {
-                        thead { tr { th { "#" } th { "When" } th { "Actor" } th { "Action" } th { "Object" } th { "Particulars" } } }
+                        thead { tr { (sorting.head("#", "-sequence")) th scope="col" { "When" } (sorting.head("Actor", "actor")) (sorting.head("Action", "action")) (sorting.head("Object", "object")) th scope="col" { "Particulars" } } }
                         tbody { @for entry in &entries.items { tr {
                             td data-label="#" { (entry.sequence) } td.tight data-label="When" { (ago(&entry.at)) } td data-label="Actor" { (entry.actor) }
                             td data-label="Action" { (entry.action) } td.mono data-label="Object" { (entry.object) }

@@ -2,6 +2,7 @@
 
 use crate::ops::change::ChangeQuery;
 use crate::ui::part::{ago, badge, bytes, chips, empty, escape, link, many, pager, reasons};
+use crate::ui::sorting::Sorting;
 use crate::ui::visitor::{Answer, PageError, Visitor};
 use crate::ui::{form, layout};
 use crate::{AppState, ops};
@@ -22,6 +23,10 @@ pub struct Filter {
     #[serde(default)]
     text: String,
     #[serde(default)]
+    sort: String,
+    #[serde(default)]
+    limit: String,
+    #[serde(default)]
     after: String,
 }
 
@@ -31,13 +36,20 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
     let query = ChangeQuery {
         state: filled(&filter.state),
         text: filled(&filter.text),
+        sort: filled(&filter.sort),
         after: filled(&filter.after),
+        limit: filter.limit.parse().ok(),
         ..ChangeQuery::default()
     };
     let changes = ops::change::list(&state, visitor.actor(), query).await?;
-    let address =
-        |wanted: &str, after: &str| link("/changes", &[("state", wanted), ("text", &filter.text), ("after", after)]);
-    let next = changes.next.clone().map(|next| address(&filter.state, &next));
+    let address = |wanted: &str, sort: &str, after: &str| {
+        let (text, limit) = (filter.text.as_str(), filter.limit.as_str());
+        link("/changes", &[("state", wanted), ("text", text), ("sort", sort), ("limit", limit), ("after", after)])
+    };
+    let next = changes.next.clone().map(|next| address(&filter.state, &filter.sort, &next));
+    let only = |wanted: &str| address(wanted, &filter.sort, "");
+    let by = |sort: &str| address(&filter.state, sort, "");
+    let sorting = Sorting::new(&filter.sort, "-number", &by);
     let chosen = |wanted: &str| filter.state == wanted;
     Ok(layout::page(
         &visitor,
@@ -51,20 +63,21 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
             section.card {
                 form.filters action="/changes" method="get" {
                     input type="search" name="text" value=(filter.text) placeholder="Title" aria-label="Title";
+                    @for (name, value) in [("state", &filter.state), ("sort", &filter.sort), ("limit", &filter.limit)] { @if !value.is_empty() { input type="hidden" name=(name) value=(value); } }
                     (chips(&[
-                        ("All", address("", ""), chosen("")),
-                        ("To approve", address("proposed", ""), chosen("proposed")),
-                        ("Approved", address("approved", ""), chosen("approved")),
-                        ("Running", address("running", ""), chosen("running")),
-                        ("Halted", address("halted", ""), chosen("halted")),
-                        ("Completed", address("completed", ""), chosen("completed")),
+                        ("All", only(""), chosen("")),
+                        ("To approve", only("proposed"), chosen("proposed")),
+                        ("Approved", only("approved"), chosen("approved")),
+                        ("Running", only("running"), chosen("running")),
+                        ("Halted", only("halted"), chosen("halted")),
+                        ("Completed", only("completed"), chosen("completed")),
                     ]))
                 }
                 @if changes.items.is_empty() {
                     (empty("No change fits. Choose a finding, or:", "fettle change create --vulnerability CVE-… --host NAME"))
                 } @else {
                     div.scroll { table.stack {
-                        thead { tr { th { "#" } th { "Title" } th { "State" } th { "Hosts" } th { "Asked by" } th { "When" } } }
+                        thead { tr { (sorting.head("#", "-number")) (sorting.head("Title", "title")) th scope="col" { "State" } th scope="col" { "Hosts" } (sorting.head("Asked by", "requester")) th scope="col" { "When" } } }
                         tbody { @for change in &changes.items { tr {
                             td data-label="#" { (change.number) } td data-label="Title" { a href={ "/changes/" (change.id) } { (change.title) } }
                             td data-label="State" { div { (badge(&change.state)) } } td data-label="Hosts" { (change.hosts) }
@@ -169,10 +182,21 @@ pub async fn create(
     Ok(Redirect::to(&format!("/changes/{}", change.summary.id)))
 }
 
+/// Where its two lists stand: the plan's hosts, and the deployments.
 #[derive(Debug, Default, Deserialize)]
 pub struct Pages {
     #[serde(default)]
     after: String,
+    #[serde(default)]
+    sort: String,
+    #[serde(default)]
+    deployments: String,
+}
+
+impl Pages {
+    fn address(&self, id: &str, after: &str, sort: &str, deployments: &str) -> String {
+        link(&format!("/changes/{id}"), &[("after", after), ("sort", sort), ("deployments", deployments)])
+    }
 }
 
 /// One change with live progress.
@@ -185,9 +209,10 @@ pub async fn show(
     let actor = visitor.actor();
     let change = ops::change::show(&state, actor, &id).await?;
     let id = change.summary.id.clone();
-    let after = Some(pages.after).filter(|after| !after.is_empty());
-    let hosts = ops::change::hosts(&state, actor, &id, after, Some(25)).await?;
-    let deployments = ops::change::deployments(&state, actor, &id, None, None, Some(200)).await?;
+    let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let hosts = ops::change::hosts(&state, actor, &id, filled(&pages.after), Some(25)).await?;
+    let part = ops::Part { sort: filled(&pages.sort), after: filled(&pages.deployments), limit: Some(100) };
+    let deployments = ops::change::deployments(&state, actor, &id, None, part).await?;
     let events = format!("/api/v1/changes/{}/events?after={}", escape(&id), change.last_event);
     Ok(layout::page(
         &visitor,
@@ -204,12 +229,12 @@ pub async fn show(
                 div.column {
                 section.card data-part="progress" { header { h2 { "Rollout" } @if let Some(state) = &change.summary.rollout_state { (badge(state)) } }
                     div.body { (super::overview::progress(&change)) p.soft { (change.proved) " proved by a later inventory" } } }
-                (deployment_table(&deployments))
+                (deployment_table(&id, &pages, &deployments))
                 section.card { header { h2 { "Live output" } span data-part="live" { @if matches!(change.summary.rollout_state.as_deref(), Some("running" | "rolling-back")) { span class="badge info live" { "live" } } } } div.body { pre.log id="live-log" tabindex="0" role="log" aria-label="Live output" data-empty="What the hosts print appears here while the change runs. Earlier output: tasks and log of a deployment." {} } }
                 }
                 (about(&change))
             }
-            (plan(&id, &change, &hosts))
+            (plan(&id, &change, &hosts, &pages))
         },
     ))
 }
@@ -262,26 +287,29 @@ fn about(change: &ChangeDetail) -> Markup {
     }
 }
 
-fn deployment_table(deployments: &DeploymentList) -> Markup {
+fn deployment_table(id: &str, pages: &Pages, deployments: &DeploymentList) -> Markup {
+    let by = |sort: &str| pages.address(id, &pages.after, sort, "");
+    let sorting = Sorting::new(&pages.sort, "host_name", &by);
+    let next = deployments.next.as_ref().map(|next| pages.address(id, &pages.after, &pages.sort, next));
     html! {
         section.card data-part="deployments" { header { h2 { "Deployments" } }
             @if deployments.items.is_empty() { (empty("None yet: they are made when the change starts.", "")) } @else {
                 div.scroll { table.stack {
-                    thead { tr { th { "Host" } th { "State" } th { "Proof" } th { "Last word" } th {} } }
+                    thead { tr { (sorting.head("Host", "host_name")) (sorting.head("State", "state")) th scope="col" { "Proof" } th scope="col" { "Last word" } th scope="col" {} } }
                     tbody { @for deployment in &deployments.items { tr {
                         td data-label="Host" { a href={ "/hosts/" (deployment.host) } { (deployment.host_name) } }
                         td data-label="State" { div { (badge(&deployment.state)) } } td data-label="Proof" { div { (badge(&deployment.proof)) } }
                         td.tight data-label="Last word" { (ago(&deployment.heard_at)) } td data-label="" { a href={ "/deployments/" (deployment.id) } { "Tasks and log" } }
                     } } }
                 } }
-                @if deployments.next.is_some() { div.pager { "Only the first are shown; all: fettle change show --output json" } }
+                @if next.is_some() || !pages.deployments.is_empty() { (pager(deployments.items.len(), None, next)) }
             }
         }
     }
 }
 
-fn plan(id: &str, change: &ChangeDetail, hosts: &ChangeHostList) -> Markup {
-    let next = hosts.next.clone().map(|next| link(&format!("/changes/{id}"), &[("after", &next)]));
+fn plan(id: &str, change: &ChangeDetail, hosts: &ChangeHostList, pages: &Pages) -> Markup {
+    let next = hosts.next.as_ref().map(|next| pages.address(id, next, &pages.sort, &pages.deployments));
     html! {
         section.card data-part="plan" { header { h2 { "Plan" } span.soft { "exactly this, nothing else" } }
             div.body { (reasons(&change.report)) }

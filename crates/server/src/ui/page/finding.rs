@@ -3,6 +3,7 @@
 use crate::ops::finding::FindingQuery;
 use crate::ui::layout;
 use crate::ui::part::{ago, badge, chips, empty, escape, history, link, many, pager, reasons};
+use crate::ui::sorting::Sorting;
 use crate::ui::visitor::{Answer, Visitor};
 use crate::{AppState, ops};
 use axum::extract::{Path, Query, State};
@@ -30,6 +31,10 @@ pub struct Filter {
     #[serde(default)]
     text: String,
     #[serde(default)]
+    sort: String,
+    #[serde(default)]
+    limit: String,
+    #[serde(default)]
     after: String,
 }
 
@@ -49,13 +54,15 @@ impl Filter {
                 ("host", &filter.host),
                 ("source", &filter.source),
                 ("text", &filter.text),
+                ("sort", &filter.sort),
+                ("limit", &filter.limit),
                 ("after", &filter.after),
             ],
         )
     }
 
     /// What stays when other text is searched for.
-    fn kept(&self) -> [(&'static str, &str); 7] {
+    fn kept(&self) -> [(&'static str, &str); 9] {
         [
             ("state", &self.state),
             ("verdict", &self.verdict),
@@ -64,6 +71,8 @@ impl Filter {
             ("exploited", &self.exploited),
             ("host", &self.host),
             ("source", &self.source),
+            ("sort", &self.sort),
+            ("limit", &self.limit),
         ]
     }
 
@@ -78,6 +87,8 @@ impl Filter {
             host: filled(&self.host),
             source: filled(&self.source),
             text: filled(&self.text),
+            sort: filled(&self.sort),
+            limit: self.limit.parse().ok(),
             after: filled(&self.after),
             ..FindingQuery::default()
         }
@@ -98,17 +109,21 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
             host: filter.host.clone(),
             source: filter.source.clone(),
             text: filter.text.clone(),
+            sort: filter.sort.clone(),
+            limit: filter.limit.clone(),
             ..Filter::default()
         };
         change(&mut fresh);
         fresh.address(|_| {})
     };
+    let by = |sort: &str| filter.address(|filter| sort.clone_into(&mut filter.sort));
+    let sorting = Sorting::new(&filter.sort, "-priority", &by);
     Ok(layout::page(
         &visitor,
         "/findings",
         "Findings",
         html! {
-            div.title { div { h1 { "Findings" } div.sub { "Vulnerabilities that are present on hosts, most urgent first" } } }
+            div.title { div { h1 { "Findings" } div.sub { "Vulnerabilities that are present on hosts" } } }
             section.card {
                 form.filters action="/findings" method="get" {
                     input type="search" name="text" value=(filter.text) placeholder="CVE or source package" aria-label="CVE or source package";
@@ -129,7 +144,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
                 @if findings.items.is_empty() {
                     (empty("No finding fits. Are feeds loaded and hosts enrolled?", "fettle feed sync && fettle host token create"))
                 } @else {
-                    (table(&findings))
+                    (table(&findings, Some(&sorting)))
                     (pager(findings.items.len(), findings.total, next))
                 }
             }
@@ -142,11 +157,15 @@ fn host_name<'a>(findings: &'a FindingList, filter: &'a Filter) -> &'a str {
     findings.items.first().map_or(filter.host.as_str(), |finding| finding.host_name.as_str())
 }
 
-/// Findings as a table.
-pub fn table(findings: &FindingList) -> Markup {
+/// Findings as a table; without `sorting` they stand in the order of work.
+pub fn table(findings: &FindingList, sorting: Option<&Sorting>) -> Markup {
+    let head = |words: &str, first: &str| match sorting {
+        Some(sorting) => sorting.head(words, first),
+        None => html! { th scope="col" { (words) } },
+    };
     html! {
         div.scroll { table.stack {
-            thead { tr { th { "Vulnerability" } th { "Severity" } th { "Source package" } th { "Fixed in" } th { "Host" } th { "State" } th { "First seen" } } }
+            thead { tr { (head("Vulnerability", "-vulnerability")) (head("Severity", "-priority")) (head("Source package", "source")) th scope="col" { "Fixed in" } th scope="col" { "Host" } th scope="col" { "State" } (head("First seen", "-first_seen")) } }
             tbody {
                 @for finding in &findings.items {
                     tr {
@@ -249,7 +268,7 @@ pub async fn vulnerability(
             (facts(&detail.facts))
             section.card {
                 header { h2 { "Hosts" } }
-                @if findings.items.is_empty() { (empty("No host has or had it.", "")) } @else { (table(&findings)) (pager(findings.items.len(), None, next)) }
+                @if findings.items.is_empty() { (empty("No host has or had it.", "")) } @else { (table(&findings, None)) (pager(findings.items.len(), None, next)) }
             }
             section.card {
                 header { h2 { "What each feed says" } }

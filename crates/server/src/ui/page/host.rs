@@ -3,6 +3,7 @@
 use crate::ops::finding::FindingQuery;
 use crate::ops::host::HostQuery;
 use crate::ui::part::{ago, badge, chips, empty, escape, history, link, many, pager};
+use crate::ui::sorting::Sorting;
 use crate::ui::visitor::{Answer, PageError, Visitor};
 use crate::ui::{form, layout};
 use crate::{AppState, ops};
@@ -25,7 +26,41 @@ pub struct Filter {
     #[serde(default)]
     text: String,
     #[serde(default)]
+    sort: String,
+    #[serde(default)]
+    limit: String,
+    #[serde(default)]
     after: String,
+}
+
+impl Filter {
+    fn address(&self, change: impl Fn(&mut Filter)) -> String {
+        let mut filter = Filter { after: String::new(), ..self.clone() };
+        change(&mut filter);
+        link(
+            "/hosts",
+            &[
+                ("state", &filter.state),
+                ("group", &filter.group),
+                ("restart_needed", &filter.restart_needed),
+                ("text", &filter.text),
+                ("sort", &filter.sort),
+                ("limit", &filter.limit),
+                ("after", &filter.after),
+            ],
+        )
+    }
+
+    /// What stays when another name is searched for.
+    fn kept(&self) -> [(&'static str, &str); 5] {
+        [
+            ("state", &self.state),
+            ("group", &self.group),
+            ("restart_needed", &self.restart_needed),
+            ("sort", &self.sort),
+            ("limit", &self.limit),
+        ]
+    }
 }
 
 /// A page of hosts.
@@ -36,23 +71,18 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
         group: filled(&filter.group),
         restart_needed: filter.restart_needed.parse().ok(),
         text: filled(&filter.text),
+        sort: filled(&filter.sort),
         after: filled(&filter.after),
+        limit: filter.limit.parse().ok(),
         ..HostQuery::default()
     };
     let hosts = ops::host::list(&state, visitor.actor(), query).await?;
-    let address = |wanted: &str, restart: &str, after: &str| {
-        link(
-            "/hosts",
-            &[
-                ("state", wanted),
-                ("group", &filter.group),
-                ("restart_needed", restart),
-                ("text", &filter.text),
-                ("after", after),
-            ],
-        )
+    let next = hosts.next.clone().map(|next| filter.address(|filter| filter.after.clone_from(&next)));
+    let only = |wanted: &str, restart: &str| {
+        filter.address(|filter| (filter.state, filter.restart_needed) = (wanted.to_owned(), restart.to_owned()))
     };
-    let next = hosts.next.clone().map(|next| address(&filter.state, &filter.restart_needed, &next));
+    let by = |sort: &str| filter.address(|filter| sort.clone_into(&mut filter.sort));
+    let sorting = Sorting::new(&filter.sort, "name", &by);
     let restart = filter.restart_needed == "true";
     Ok(layout::page(
         &visitor,
@@ -66,24 +96,22 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
             section.card {
                 form.filters action="/hosts" method="get" {
                     input type="search" name="text" value=(filter.text) placeholder="Name" aria-label="Name";
-                    @for (name, value) in [("state", &filter.state), ("group", &filter.group), ("restart_needed", &filter.restart_needed)] {
-                        @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
-                    }
-                    @if !filter.group.is_empty() { a class="chip off" aria-current="true" href=(link("/hosts", &[("state", &filter.state), ("restart_needed", &filter.restart_needed), ("text", &filter.text)])) aria-label={ "Group " (filter.group) ", show all groups" } { "Group " (filter.group) } }
+                    @for (name, value) in filter.kept() { @if !value.is_empty() { input type="hidden" name=(name) value=(value); } }
+                    @if !filter.group.is_empty() { a class="chip off" aria-current="true" href=(filter.address(|filter| filter.group.clear())) aria-label={ "Group " (filter.group) ", show all groups" } { "Group " (filter.group) } }
                     (chips(&[
-                        ("All", address("", "", ""), filter.state.is_empty() && !restart),
-                        ("Managed", address("managed", "", ""), filter.state == "managed"),
-                        ("Silent", address("silent", "", ""), filter.state == "silent"),
-                        ("Enrolling", address("enrolling", "", ""), filter.state == "enrolling"),
-                        ("Restart needed", address("", "true", ""), restart),
-                        ("Retired", address("retired", "", ""), filter.state == "retired"),
+                        ("All", only("", ""), filter.state.is_empty() && !restart),
+                        ("Managed", only("managed", ""), filter.state == "managed"),
+                        ("Silent", only("silent", ""), filter.state == "silent"),
+                        ("Enrolling", only("enrolling", ""), filter.state == "enrolling"),
+                        ("Restart needed", only("", "true"), restart),
+                        ("Retired", only("retired", ""), filter.state == "retired"),
                     ]))
                 }
                 @if hosts.items.is_empty() {
                     (empty("No host fits. Enrol one: this prints the line to paste on the machine.", "fettle host token create"))
                 } @else {
                     div.scroll { table.stack {
-                        thead { tr { th { "Host" } th { "Operating system" } th { "State" } th { "Restart" } th { "Agent" } th { "Last seen" } } }
+                        thead { tr { (sorting.head("Host", "name")) (sorting.head("Operating system", "os")) (sorting.head("State", "state")) th scope="col" { "Restart" } th scope="col" { "Agent" } (sorting.head("Last seen", "-last_seen")) } }
                         tbody { @for host in &hosts.items { tr {
                             td data-label="Host" { a href={ "/hosts/" (host.id) } { (host.name) } }
                             td data-label="System" { (host.os) }
@@ -148,7 +176,7 @@ pub async fn show(
             @for why in &host.reboot_reasons { div.notice { b { "Reboot needed: " } (why) } }
             (facts(&host))
             section.card { header { h2 { "Findings" } a href={ "/findings?host=" (id) } { (open) " in all" } }
-                @if findings.items.is_empty() { (empty("No finding that means work.", "")) } @else { (super::finding::table(&findings)) } }
+                @if findings.items.is_empty() { (empty("No finding that means work.", "")) } @else { (super::finding::table(&findings, None)) } }
             (services(&host))
             (package_table(&id, &packages, &wanted))
             section.card { header { h2 { "History" } } div.body {

@@ -162,7 +162,7 @@ fn most_urgent(findings: &FindingList) -> Markup {
             header { h2 { "Most urgent, with a published fix" } a href="/findings?fixable=true" { "All" } }
             @if findings.items.is_empty() {
                 (empty("No finding with a published fix. Are feeds loaded and hosts enrolled?", "fettle feed sync"))
-            } @else { (super::finding::table(findings)) }
+            } @else { (super::finding::table(findings, None)) }
         }
     }
 }

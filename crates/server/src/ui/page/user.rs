@@ -1,10 +1,11 @@
 //! Users, for administrators.
 
-use crate::ui::part::{ago, badge};
+use crate::ui::part::{ago, badge, pager};
+use crate::ui::sorting::{Pages, Sorting};
 use crate::ui::visitor::{Answer, PageError, Visitor};
 use crate::ui::{form, layout};
 use crate::{AppState, ops};
-use axum::extract::{Form, Path, State};
+use axum::extract::{Form, Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use fettle_domain::access::Role;
@@ -12,14 +13,16 @@ use fettle_wire::api::account::{User, UserChange, UserCreate, UserList};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-/// All users.
-pub async fn list(State(state): State<AppState>, visitor: Visitor) -> Answer {
-    let users = ops::user::list(&state, visitor.actor(), None, Some(1000)).await?;
-    Ok(page(&visitor, &users, None))
+/// A page of users.
+pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(pages): Query<Pages>) -> Answer {
+    let users = ops::user::list(&state, visitor.actor(), pages.part()).await?;
+    Ok(page(&visitor, &users, &pages, None))
 }
 
 /// `made`: a name and its one-time password, said only here: this page is the answer itself, never kept.
-fn page(visitor: &Visitor, users: &UserList, made: Option<(&str, &str)>) -> Markup {
+fn page(visitor: &Visitor, users: &UserList, pages: &Pages, made: Option<(&str, &str)>) -> Markup {
+    let by = |sort: &str| pages.by("/users", sort);
+    let sorting = Sorting::new(pages.sort(), "name", &by);
     layout::page(
         visitor,
         "/users",
@@ -30,14 +33,14 @@ fn page(visitor: &Visitor, users: &UserList, made: Option<(&str, &str)>) -> Mark
                 div.notice.good role="status" { b { (name) } ": one-time password " code { (password) } " (shown only now; to be changed at the first sign-in)" }
             }
             section.card { div.scroll { table.stack {
-                thead { tr { th { "User" } th { "Role" } th { "State" } th { "Last sign-in" } th { "Do" } } }
+                thead { tr { (sorting.head("User", "name")) (sorting.head("Role", "role")) th scope="col" { "State" } (sorting.head("Last sign-in", "-last_sign_in")) th scope="col" { "Do" } } }
                 tbody { @for user in &users.items { tr {
                     td data-label="User" { (user.name) } td data-label="Role" { (user.role) }
                     td data-label="State" { div { @if user.disabled { (badge("disabled")) } @else if user.password_change_required { (badge("one-time password")) } @else { (badge("may sign in")) } } }
                     td.tight data-label="Last sign-in" { @match &user.last_sign_in { Some(at) => (ago(at)), None => "never" } }
                     td data-label="Do" { @if user.name == visitor.actor().name { span.soft { "yourself" } } @else { (acts(visitor, user)) } }
                 } } }
-            } } }
+            } } (pager(users.items.len(), users.total, pages.next("/users", users.next.as_ref()))) }
             section.card { header { h2 { "New user" } } div.body { form action="/users" method="post" {
                 input type="hidden" name="csrf" value=(visitor.session.csrf_token());
                 div.grid {
@@ -83,8 +86,9 @@ pub async fn create(
 ) -> Answer {
     form::check(&headers, &visitor, &asked.csrf)?;
     let made = ops::user::create(&state, visitor.actor(), UserCreate { name: asked.name, role: asked.role }).await?;
-    let users = ops::user::list(&state, visitor.actor(), None, Some(1000)).await?;
-    Ok(page(&visitor, &users, Some((&made.user.name, &made.one_time_password))))
+    let pages = Pages::default();
+    let users = ops::user::list(&state, visitor.actor(), pages.part()).await?;
+    Ok(page(&visitor, &users, &pages, Some((&made.user.name, &made.one_time_password))))
 }
 
 #[derive(Deserialize)]
@@ -109,6 +113,7 @@ pub async fn act(
     };
     let changed = ops::user::change(&state, visitor.actor(), &name, request).await?;
     let Some(password) = changed.one_time_password else { return Ok(Redirect::to("/users").into_response()) };
-    let users = ops::user::list(&state, visitor.actor(), None, Some(1000)).await?;
-    Ok(page(&visitor, &users, Some((&changed.user.name, &password))).into_response())
+    let pages = Pages::default();
+    let users = ops::user::list(&state, visitor.actor(), pages.part()).await?;
+    Ok(page(&visitor, &users, &pages, Some((&changed.user.name, &password))).into_response())
 }
