@@ -93,7 +93,10 @@ CREATE TABLE IF NOT EXISTS host (
     offer_sequence BIGINT NOT NULL      -- private: last sequence of a signed offer
 );
 CREATE INDEX IF NOT EXISTS host_by_name ON host (name, id);
-CREATE INDEX IF NOT EXISTS host_by_state ON host (state, last_seen);
+-- Lists are read state by state, each in the order that is asked for.
+CREATE INDEX IF NOT EXISTS host_by_state ON host (state, last_seen, id);
+CREATE INDEX IF NOT EXISTS host_by_state_name ON host (state, name, id);
+CREATE INDEX IF NOT EXISTS host_by_state_os ON host (state, os_name, name, id);
 CREATE INDEX IF NOT EXISTS host_by_set ON host (packages_digest);
 
 -- What is long and seldom changes, apart from what every sign of life writes and every list reads.
@@ -237,7 +240,6 @@ CREATE TABLE IF NOT EXISTS finding (
     source TEXT NOT NULL,               -- private
     vulnerability TEXT NOT NULL,        -- private
     state TEXT NOT NULL,                -- private: machine `finding`
-    is_open BIGINT NOT NULL,            -- private: 1 while its state means work; by it lists are sorted
     generation BIGINT NOT NULL,         -- private
     verdict TEXT NOT NULL,              -- private: VerdictState
     source_version TEXT NOT NULL,       -- private
@@ -250,12 +252,12 @@ CREATE TABLE IF NOT EXISTS finding (
     changed_at BIGINT NOT NULL,         -- private
     UNIQUE (host, source, vulnerability)
 );
+-- Lists are read state by state, each in the order that is asked for.
 CREATE INDEX IF NOT EXISTS finding_by_priority ON finding (state, priority, id);
--- The list that people see first: what means work, most urgent first.
-CREATE INDEX IF NOT EXISTS finding_open_by_priority ON finding (is_open, priority, id);
-CREATE INDEX IF NOT EXISTS finding_by_host ON finding (host, is_open, priority, id);
-CREATE INDEX IF NOT EXISTS finding_by_vulnerability ON finding (vulnerability, is_open, priority, id);
-CREATE INDEX IF NOT EXISTS finding_by_source ON finding (source, is_open, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_vulnerability ON finding (state, vulnerability, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_source ON finding (state, source, priority, id);
+CREATE INDEX IF NOT EXISTS finding_by_first_seen ON finding (state, first_seen, id);
+CREATE INDEX IF NOT EXISTS finding_by_host ON finding (host, state, priority, id);
 
 CREATE TABLE IF NOT EXISTS finding_event (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,                  -- private
@@ -302,6 +304,8 @@ CREATE TABLE IF NOT EXISTS change_request (
     created_at BIGINT NOT NULL,         -- private
     events BIGINT NOT NULL              -- private: number of its last event; its row orders them
 );
+CREATE INDEX IF NOT EXISTS change_request_by_title ON change_request (title, number);
+CREATE INDEX IF NOT EXISTS change_request_by_requester ON change_request (requester, number);
 
 -- The plan of a change. Its head and hosts never change once it is proposed; its state does.
 CREATE TABLE IF NOT EXISTS plan (
@@ -421,6 +425,7 @@ CREATE TABLE IF NOT EXISTS deployment (
 );
 CREATE INDEX IF NOT EXISTS deployment_by_host ON deployment (host, state);
 CREATE INDEX IF NOT EXISTS deployment_by_change ON deployment (change_id, host_name, id);
+CREATE INDEX IF NOT EXISTS deployment_by_change_state ON deployment (change_id, state, host_name, id);
 CREATE INDEX IF NOT EXISTS deployment_by_proof ON deployment (proof, state, id);
 
 CREATE TABLE IF NOT EXISTS task (

@@ -178,7 +178,8 @@ async fn read(mut answer: Response, server: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,4 +1,5 @@
-//! What `fettle login` keeps: server, authority's fingerprint, API token. Mode 0600, written whole or not at all.
+//! What `fettle login` keeps: one sign-in a server, with the authority's fingerprint and an API token, and
+//! which of them is used where none is named. Mode 0600, written whole or not at all.
 
 use crate::environment;
 use crate::failure::Failure;
@@ -7,6 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// A kept sign-in.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,31 +26,106 @@ pub struct Credentials {
     pub token_id: String,
 }
 
+/// All that is kept.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// Server that is meant where none is named: the one signed in to last.
+    current: String,
+    /// One for each server.
+    sign_in: Vec<Credentials>,
+}
+
+impl Kept {
+    fn of(&self, server: &str) -> Option<&Credentials> {
+        self.sign_in.iter().find(|kept| kept.server == server)
+    }
+
+    fn servers(&self) -> String {
+        self.sign_in.iter().map(|kept| kept.server.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The one that is meant.
+    fn choose(&self, named: Option<&str>) -> Result<Credentials, Failure> {
+        let wanted = named.unwrap_or(&self.current);
+        match self.of(wanted) {
+            Some(found) => Ok(found.clone()),
+            None if self.sign_in.is_empty() => Err(Failure::new(3, "nobody is signed in")
+                .advise("Sign in: fettle login --server https://HOST:PORT --user NAME")),
+            None => Err(Failure::new(3, format!("nobody is signed in at {wanted}")).advise(format!(
+                "Sign in (fettle login --server {wanted} --user NAME), or name one of the kept sign-ins with --server: {}",
+                self.servers()
+            ))),
+        }
+    }
+
+    fn keep(&mut self, fresh: Credentials) {
+        self.current.clone_from(&fresh.server);
+        self.sign_in.retain(|kept| kept.server != fresh.server);
+        self.sign_in.push(fresh);
+    }
+
+    /// Without this one; where none is named, the one signed in to last of the others is meant then.
+    fn drop(&mut self, server: &str) {
+        self.sign_in.retain(|kept| kept.server != server);
+        if self.current == server {
+            self.current = self.sign_in.last().map(|kept| kept.server.clone()).unwrap_or_default();
+        }
+    }
+}
+
+/// What `--server` said, for the whole run.
+static NAMED: OnceLock<String> = OnceLock::new();
+
+/// Notes what `--server` said; once, before anything asks for a sign-in.
+pub fn name(server: &str) {
+    // It is called once; a second call would change nothing.
+    let _ = NAMED.set(address(server));
+}
+
+/// The server that was named: `--server`, else $FETTLE_SERVER.
+pub fn named() -> Option<String> {
+    NAMED.get().cloned().or_else(|| environment::variable("FETTLE_SERVER").map(|server| address(&server)))
+}
+
+/// `HOST:PORT` and `https://HOST:PORT/` mean the same server.
+fn address(text: &str) -> String {
+    let text = text.trim().trim_end_matches('/');
+    if text.contains("://") { text.to_owned() } else { format!("https://{text}") }
+}
+
 fn path() -> Result<PathBuf, Failure> {
     environment::config_home()
         .map(|folder| folder.join("credentials.toml"))
         .ok_or_else(|| Failure::failed("neither HOME nor XDG_CONFIG_HOME is set: there is no place to keep a sign-in"))
 }
 
-/// The kept sign-in. $FETTLE_SERVER, $FETTLE_AUTHORITY and $FETTLE_TOKEN together replace it (for scripts).
+/// The sign-in that is meant. $FETTLE_SERVER, $FETTLE_AUTHORITY and $FETTLE_TOKEN together take the
+/// place of the kept ones (for scripts), unless `--server` names another server.
 pub fn load() -> Result<Credentials, Failure> {
+    let named = named();
     let from_environment = (
-        environment::variable("FETTLE_SERVER"),
+        environment::variable("FETTLE_SERVER").map(|server| address(&server)),
         environment::variable("FETTLE_AUTHORITY"),
         environment::variable("FETTLE_TOKEN"),
     );
-    if let (Some(server), Some(authority), Some(token)) = from_environment {
+    if let (Some(server), Some(authority), Some(token)) = from_environment
+        && named.as_ref() == Some(&server)
+    {
         return Ok(Credentials { server, user: String::new(), authority, token, token_id: String::new() });
     }
-    load_from(&path()?)
+    read(&path()?)?.choose(named.as_deref())
 }
 
-fn load_from(path: &Path) -> Result<Credentials, Failure> {
-    let signed_out = || {
-        Failure::new(3, "nobody is signed in").advise("Sign in: fettle login --server https://HOST:PORT --user NAME")
-    };
+/// Servers beside this one that a sign-in is kept for.
+pub fn others(server: &str) -> Vec<String> {
+    let kept = path().and_then(|path| read(&path)).unwrap_or_default();
+    kept.sign_in.into_iter().map(|kept| kept.server).filter(|other| other != server).collect()
+}
+
+fn read(path: &Path) -> Result<Kept, Failure> {
     let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(signed_out()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
         other => other.map_err(|error| Failure::failed(format!("cannot look at {}: {error}", path.display())))?,
     };
     if metadata.permissions().mode() & 0o077 != 0 {
@@ -63,24 +140,26 @@ fn load_from(path: &Path) -> Result<Credentials, Failure> {
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
     toml::from_str(&text).map_err(|error| {
         Failure::failed(format!("{} is damaged: {}", path.display(), error.message()))
-            .advise("Sign in again: fettle login")
+            .advise(format!("Remove it and sign in again: rm {}; fettle login", path.display()))
     })
 }
 
-/// Keeps a sign-in.
+/// Keeps a sign-in, in the place of an earlier one to the same server.
 pub fn save(credentials: &Credentials) -> Result<PathBuf, Failure> {
     let path = path()?;
-    save_to(&path, credentials)?;
+    let mut kept = read(&path)?;
+    kept.keep(credentials.clone());
+    write(&path, &kept)?;
     Ok(path)
 }
 
-fn save_to(path: &Path, credentials: &Credentials) -> Result<(), Failure> {
+fn write(path: &Path, kept: &Kept) -> Result<(), Failure> {
     let shown = path.display().to_string();
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("cannot write {shown}: {error}"));
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     }
-    let text = toml::to_string(credentials).map_err(|error| failed(&error))?;
+    let text = toml::to_string(kept).map_err(|error| failed(&error))?;
     write_private(path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
@@ -98,9 +177,14 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&fresh, path)
 }
 
-/// Forgets the kept sign-in.
-pub fn forget() -> Result<(), Failure> {
+/// Forgets the sign-in to a server.
+pub fn forget(server: &str) -> Result<(), Failure> {
     let path = path()?;
+    let mut kept = read(&path)?;
+    kept.drop(server);
+    if !kept.sign_in.is_empty() {
+        return write(&path, &kept);
+    }
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Failure::failed(format!("cannot remove {}: {error}", path.display())))
@@ -113,30 +197,57 @@ pub fn forget() -> Result<(), Failure> {
 mod tests {
     use super::*;
 
+    fn of(server: &str) -> Credentials {
+        Credentials {
+            server: server.into(),
+            user: "o'br\"ien\u{7f}".into(),
+            authority: "00".repeat(32),
+            token: format!("secret of {server}"),
+            token_id: "token_1".into(),
+        }
+    }
+
     #[test]
     fn a_sign_in_is_kept_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fettle/credentials.toml");
-        assert_eq!(load_from(&path).err().unwrap().code, 3);
-        let kept = Credentials {
-            server: "https://localhost:8443".into(),
-            user: "o'br\"ien\u{7f}".into(),
-            authority: "00".repeat(32),
-            token: "secret".into(),
-            token_id: "token_1".into(),
-        };
-        save_to(&path, &kept).unwrap();
-        save_to(&path, &kept).unwrap();
+        let nobody = |kept: Kept| kept.choose(None).err().unwrap();
+        assert_eq!(nobody(read(&path).unwrap_or_default()).code, 3);
+        let mut kept = Kept::default();
+        kept.keep(of("https://localhost:8443"));
+        write(&path, &kept).unwrap();
+        write(&path, &kept).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(load_from(&path).is_ok_and(|read| read == kept));
+        let again = read(&path).and_then(|kept| kept.choose(None));
+        assert!(again.is_ok_and(|read| read == of("https://localhost:8443")));
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let refused = load_from(&path).err().unwrap();
+        let refused = read(&path).err().unwrap();
         assert_eq!(refused.code, 3);
         assert!(refused.what.contains("can be read by others") && refused.advice.contains("chmod 600"), "{refused}");
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "server = 1").unwrap();
-        assert!(load_from(&path).err().unwrap().what.contains("is damaged"));
+        assert!(read(&path).err().unwrap().what.contains("is damaged"));
+    }
+
+    #[test]
+    fn one_of_several_sign_ins_is_chosen_by_its_server() {
+        let mut kept = Kept::default();
+        kept.keep(of("https://a:8443"));
+        kept.keep(of("https://b:8443"));
+        let chosen = |kept: &Kept, named: Option<&str>| kept.choose(named).map(|found| found.server);
+        assert_eq!(chosen(&kept, None).as_deref(), Ok("https://b:8443"), "the last one");
+        assert_eq!(chosen(&kept, Some(&address("a:8443/"))).as_deref(), Ok("https://a:8443"));
+        let refused = chosen(&kept, Some("https://c:1")).unwrap_err();
+        assert_eq!((refused.code, refused.what.as_str()), (3, "nobody is signed in at https://c:1"));
+        assert!(refused.advice.ends_with("https://a:8443, https://b:8443"), "{refused}");
+        // Another sign-in to the same server takes the place of the former.
+        kept.keep(Credentials { token: "newer".into(), ..of("https://a:8443") });
+        assert_eq!((kept.sign_in.len(), kept.choose(None).map(|found| found.token)), (2, Ok("newer".into())));
+        kept.drop("https://a:8443");
+        assert_eq!(chosen(&kept, None).as_deref(), Ok("https://b:8443"));
+        kept.drop("https://b:8443");
+        assert!(chosen(&kept, None).is_err() && kept.current.is_empty());
     }
 }

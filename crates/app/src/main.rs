@@ -15,6 +15,7 @@ mod environment;
 mod failure;
 mod output;
 mod signals;
+mod trust;
 
 use clap::{CommandFactory as _, Parser as _};
 use cli::{Agent, Cli, Command};
@@ -86,6 +87,9 @@ fn run(mut builder: Builder, work: impl Future<Output = Result<(), Failure>>) ->
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let form = cli.output;
+    if let Some(server) = &cli.server {
+        credentials::name(server);
+    }
     match &cli.command {
         #[cfg(feature = "full")]
         Command::Server(command) => command::server::run(command, cli.config).await,
@@ -163,6 +167,28 @@ mod tests {
         }
         let golden = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(golden == text, "docs/cli.md is stale; run `cargo xtask golden` and read the difference");
+    }
+
+    /// The columns that help names are those the server takes, all of them and in its order.
+    #[test]
+    fn help_names_every_column_that_a_list_can_be_sorted_by() {
+        use fettle_server::ops::columns;
+        use fettle_store::systems::{api_token, audit, change, finding, host, user};
+        for (noun, columns) in [
+            ("host", columns::<host::HostSort>()),
+            ("finding", columns::<finding::FindingSort>()),
+            ("change", columns::<change::ChangeSort>()),
+            ("audit", columns::<audit::AuditSort>()),
+            ("user", columns::<user::UserSort>()),
+            ("token", columns::<api_token::ApiTokenSort>()),
+        ] {
+            let command = Cli::command();
+            let list = command.find_subcommand(noun).and_then(|noun| noun.find_subcommand("list")).unwrap();
+            let help = list.get_arguments().find(|argument| argument.get_id() == "sort").unwrap().get_help().unwrap();
+            let help = help.to_string();
+            let named = help.trim_start_matches("Column to sort by: ").split(';').next().unwrap();
+            assert_eq!(named.replace(" or ", ", ").split(", ").collect::<Vec<_>>(), columns, "{noun}");
+        }
     }
 
     #[test]

@@ -7,9 +7,6 @@ use std::path::PathBuf;
 /// `fettle login`.
 #[derive(Debug, Args)]
 pub struct Login {
-    /// https://HOST:PORT
-    #[arg(long)]
-    pub server: String,
     /// User name
     #[arg(long)]
     pub user: String,
@@ -20,6 +17,7 @@ pub struct Login {
     #[arg(long, value_name = "FILE")]
     pub new_password_file: Option<PathBuf>,
     /// sha-256 of the server's authority, as the server prints it at its start
+    /// [default: the one trusted before, else you are asked]
     #[arg(long, value_name = "HEX")]
     pub ca_fingerprint: Option<String>,
     /// On the server's own machine: read the authority from its data directory
@@ -59,7 +57,14 @@ pub enum User {
         role: String,
     },
     /// List users
-    List(Page),
+    List {
+        /// Which part
+        #[command(flatten)]
+        page: Page,
+        /// Column to sort by: name, role, created_at or last_sign_in; with `-` before it the greatest first [default: name]
+        #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+        sort: Option<String>,
+    },
     /// Change a user
     Change {
         /// User name
@@ -95,7 +100,14 @@ pub enum Token {
         scopes: Option<Vec<String>>,
     },
     /// List your tokens
-    List(Page),
+    List {
+        /// Which part
+        #[command(flatten)]
+        page: Page,
+        /// Column to sort by: created_at, label, expires_at or last_used; with `-` before it the greatest first [default: -created_at]
+        #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+        sort: Option<String>,
+    },
     /// Revoke one
     Revoke {
         /// token_…

@@ -6,11 +6,14 @@ use clap::Subcommand;
 /// `fettle audit`.
 #[derive(Debug, Subcommand)]
 pub enum Audit {
-    /// List entries, newest first
+    /// List entries
     List {
         /// Which part
         #[command(flatten)]
         page: Page,
+        /// Column to sort by: sequence, actor, action or object; with `-` before it the greatest first [default: -sequence]
+        #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+        sort: Option<String>,
         /// Only of this actor
         #[arg(long)]
         actor: Option<String>,

@@ -8,11 +8,14 @@ use clap::{Args, Subcommand};
 pub enum Change {
     /// Ask for a change: every host tries it dry, then a plan is proposed
     Create(ChangeCreate),
-    /// List changes, newest first
+    /// List changes
     List {
         /// Which part
         #[command(flatten)]
         page: Page,
+        /// Column to sort by: number, title or requester; with `-` before it the greatest first [default: -number]
+        #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+        sort: Option<String>,
         /// Only in this state
         #[arg(long)]
         state: Option<String>,

@@ -6,11 +6,14 @@ use clap::Subcommand;
 /// `fettle finding`.
 #[derive(Debug, Subcommand)]
 pub enum Finding {
-    /// List findings, most urgent first
+    /// List findings
     List {
         /// Which part
         #[command(flatten)]
         page: Page,
+        /// Column to sort by: priority, vulnerability, source or first_seen; with `-` before it the greatest first [default: -priority]
+        #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+        sort: Option<String>,
         /// Comma-separated states, or all [default: those that mean work]
         #[arg(long)]
         state: Option<String>,

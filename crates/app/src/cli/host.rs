@@ -9,11 +9,14 @@ pub enum Host {
     /// Enrolment tokens
     #[command(subcommand)]
     Token(HostToken),
-    /// List hosts by name
+    /// List hosts
     List {
         /// Which part
         #[command(flatten)]
         page: Page,
+        /// Column to sort by: name, state, os or last_seen; with `-` before it the greatest first [default: name]
+        #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+        sort: Option<String>,
         /// enrolling, managed, silent or retired [default: all but the retired]
         #[arg(long)]
         state: Option<String>,
@@ -71,8 +74,8 @@ pub enum HostToken {
         #[arg(long, default_value = "1h", value_parser = crate::duration::parse)]
         expires: u64,
         /// Address the machines reach the server at [default: the one you use]
-        #[arg(long)]
-        server: Option<String>,
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
     },
     /// List tokens that still work
     List,

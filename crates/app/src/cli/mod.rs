@@ -62,6 +62,9 @@ pub struct Cli {
     /// Configuration file [default: $FETTLE_CONFIG, else fettle.toml in the data directory]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Which server, of those signed in to [default: $FETTLE_SERVER, else the one signed in to last]
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<String>,
     /// Form of the answer
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,

@@ -6,6 +6,7 @@ use crate::client::{Client, escape};
 use crate::credentials::{self, Credentials};
 use crate::failure::Failure;
 use crate::output::{self, fixed, flexible};
+use crate::trust;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
@@ -14,8 +15,9 @@ use std::path::Path;
 
 /// Runs `fettle login`.
 pub async fn login(command: &Login) -> Result<(), Failure> {
-    let authority = authority(command)?;
-    let client = Client::pinned(&command.server, &authority)?;
+    let server = server_of_login()?;
+    let authority = authority(command, &server).await?;
+    let client = Client::pinned(&server, &authority)?;
     let mut password = secret("Password", command.password_file.as_deref())?;
     let ask = |password: &str| json!({ "user": command.user, "password": password, "label": "fettle login", "hours": command.hours, "scopes": command.scopes });
     let answer = match client.post("/login", &ask(&password)).await {
@@ -29,7 +31,7 @@ pub async fn login(command: &Login) -> Result<(), Failure> {
         other => other?,
     };
     let kept = Credentials {
-        server: command.server.trim_end_matches('/').to_owned(),
+        server,
         user: command.user.clone(),
         authority,
         token: field(&answer, "/secret")?,
@@ -52,8 +54,20 @@ fn field(answer: &Value, pointer: &str) -> Result<String, Failure> {
         .ok_or_else(|| Failure::failed(format!("the server's answer has no {pointer}")))
 }
 
-/// The authority's fingerprint: named, read on the server's machine, or kept from an earlier sign-in.
-fn authority(command: &Login) -> Result<String, Failure> {
+/// The server that was named, else the one signed in to before.
+fn server_of_login() -> Result<String, Failure> {
+    if let Some(server) = credentials::named() {
+        return Ok(server);
+    }
+    credentials::load().map(|kept| kept.server).map_err(|_| {
+        Failure::usage("where to sign in is not known yet")
+            .advise("Name the server: --server https://HOST:PORT (fettle server run prints it).")
+    })
+}
+
+/// The authority's fingerprint: named, read on the server's machine, kept from an earlier sign-in, or
+/// shown by the server and trusted by the person.
+async fn authority(command: &Login, server: &str) -> Result<String, Failure> {
     if let Some(fingerprint) = &command.ca_fingerprint {
         return Ok(fingerprint.clone());
     }
@@ -61,10 +75,8 @@ fn authority(command: &Login) -> Result<String, Failure> {
         return fingerprint_in(data);
     }
     match credentials::load() {
-        Ok(kept) if kept.server == command.server.trim_end_matches('/') => Ok(kept.authority),
-        _ => Err(Failure::usage("whose certificate to trust is not known yet").advise(
-            "Name the fingerprint that the server prints at its start (--ca-fingerprint), or on its own machine its data directory (--data).",
-        )),
+        Ok(kept) if kept.server == server => Ok(kept.authority),
+        _ => trust::ask(server).await,
     }
 }
 
@@ -135,12 +147,12 @@ pub async fn logout() -> Result<(), Failure> {
     if !kept.token_id.is_empty() {
         let client = Client::signed_in()?;
         if let Err(failure) = client.delete(&format!("/tokens/{}", escape(&kept.token_id))).await {
-            credentials::forget()?;
+            credentials::forget(&kept.server)?;
             return Err(Failure::new(failure.code, format!("forgotten here, but not revoked: {}", failure.what)));
         }
     }
-    credentials::forget()?;
-    output::line("signed out")
+    credentials::forget(&kept.server)?;
+    output::line(&format!("signed out of {}", kept.server))
 }
 
 /// Runs `fettle whoami`.
@@ -150,10 +162,14 @@ pub async fn whoami(form: Output) -> Result<(), Failure> {
         return output::json(&answer);
     }
     let of = |pointer: &str| output::cell(answer.pointer(pointer));
-    output::print(&output::pairs(
-        &[("User", of("/user")), ("Role", of("/role")), ("May", of("/permissions"))],
-        output::width(),
-    ))
+    let server = credentials::load()?.server;
+    let mut pairs = vec![("User", of("/user")), ("Role", of("/role")), ("May", of("/permissions"))];
+    let others = credentials::others(&server);
+    pairs.push(("Server", server));
+    if !others.is_empty() {
+        pairs.push(("Signed in also at", others.join(" ")));
+    }
+    output::print(&output::pairs(&pairs, output::width()))
 }
 
 /// Runs `fettle password`.
@@ -175,8 +191,8 @@ pub async fn user(command: &User, form: Output) -> Result<(), Failure> {
             let answer = client.post("/users", &json!({ "name": name, "role": role })).await?;
             one_time(&answer, name, form)
         }
-        User::List(page) => {
-            let answer = client.get("/users", &query(page, &[])).await?;
+        User::List { page, sort } => {
+            let answer = client.get("/users", &query(page, &[("sort", sort.clone())])).await?;
             if form == Output::Json {
                 return output::json(&answer);
             }
@@ -220,8 +236,8 @@ pub async fn token(command: &Token, form: Output) -> Result<(), Failure> {
                 Output::Table => output::line(&field(&answer, "/secret")?),
             }
         }
-        Token::List(page) => {
-            let answer = client.get("/tokens", &query(page, &[])).await?;
+        Token::List { page, sort } => {
+            let answer = client.get("/tokens", &query(page, &[("sort", sort.clone())])).await?;
             if form == Output::Json {
                 return output::json(&answer);
             }

@@ -11,8 +11,13 @@ use serde_json::Value;
 pub async fn run(command: &Audit, form: Output) -> Result<(), Failure> {
     let client = Client::signed_in()?;
     match command {
-        Audit::List { page, actor, action, object } => {
-            let filters = [("actor", actor.clone()), ("action", action.clone()), ("object", object.clone())];
+        Audit::List { page, sort, actor, action, object } => {
+            let filters = [
+                ("sort", sort.clone()),
+                ("actor", actor.clone()),
+                ("action", action.clone()),
+                ("object", object.clone()),
+            ];
             let answer = client.get("/audit", &query(page, &filters)).await?;
             if form == Output::Json {
                 return output::json(&answer);

@@ -13,8 +13,9 @@ pub async fn run(command: &Change, form: Output) -> Result<(), Failure> {
     let client = Client::signed_in()?;
     match command {
         Change::Create(options) => create(&client, options, form).await,
-        Change::List { page, state } => {
-            let answer = client.get("/changes", &query(page, &[("state", state.clone())])).await?;
+        Change::List { page, sort, state } => {
+            let answer =
+                client.get("/changes", &query(page, &[("sort", sort.clone()), ("state", state.clone())])).await?;
             if form == Output::Json {
                 return output::json(&answer);
             }

@@ -14,9 +14,22 @@ const WIDE: usize = 130;
 pub async fn run(command: &Finding, form: Output) -> Result<(), Failure> {
     let client = Client::signed_in()?;
     match command {
-        Finding::List { page, state, verdict, host, vulnerability, source, severity, fixable, exploited, text } => {
+        Finding::List {
+            page,
+            sort,
+            state,
+            verdict,
+            host,
+            vulnerability,
+            source,
+            severity,
+            fixable,
+            exploited,
+            text,
+        } => {
             let yes = |flag: bool| flag.then(|| "true".to_owned());
             let filters = [
+                ("sort", sort.clone()),
                 ("state", state.clone()),
                 ("verdict", verdict.clone()),
                 ("host", host.clone()),

@@ -12,8 +12,9 @@ pub async fn run(command: &Host, form: Output) -> Result<(), Failure> {
     let client = Client::signed_in()?;
     match command {
         Host::Token(command) => token(&client, command, form).await,
-        Host::List { page, state, group, codename, restart_needed, text } => {
+        Host::List { page, sort, state, group, codename, restart_needed, text } => {
             let filters = [
+                ("sort", sort.clone()),
                 ("state", state.clone()),
                 ("group", group.clone()),
                 ("codename", codename.clone()),
@@ -66,8 +67,8 @@ fn answer_table(answer: &Value, columns: &[output::Column], form: Output, empty:
 
 async fn token(client: &Client, command: &HostToken, form: Output) -> Result<(), Failure> {
     match command {
-        HostToken::Create { group, uses, expires, server } => {
-            let body = json!({ "group": group, "uses": uses, "expires_seconds": expires, "server": server });
+        HostToken::Create { group, uses, expires, address } => {
+            let body = json!({ "group": group, "uses": uses, "expires_seconds": expires, "server": address });
             let answer = client.post("/enrolment-tokens", &body).await?;
             match form {
                 Output::Json => output::json(&answer),
