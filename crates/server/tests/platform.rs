@@ -6,6 +6,7 @@ mod platform {
     mod endpoints;
     mod golden;
     mod lifecycle;
+    mod lists;
     mod people;
     mod tls;
 }
