@@ -165,12 +165,13 @@ pub(crate) struct Query {
     conditions: Vec<String>,
     pieces: Vec<String>,
     values: Vec<Value>,
+    few: bool,
 }
 
 impl Query {
     /// Columns of a record, from tables.
     pub(crate) fn new(columns: &'static str, from: &'static str) -> Self {
-        Self { columns, from, conditions: Vec::new(), pieces: Vec::new(), values: Vec::new() }
+        Self { columns, from, conditions: Vec::new(), pieces: Vec::new(), values: Vec::new(), few: false }
     }
 
     /// A value's mark.
@@ -197,6 +198,12 @@ impl Query {
         self.pieces.extend(words.into_iter().map(|word| format!("{column} = '{word}'")));
     }
 
+    /// Says that what narrows the list leaves few rows: they are read and sorted, whatever index there is
+    /// for the order. Along that one a database would go through all rows to find those few.
+    pub(crate) fn few(&mut self) {
+        self.few = true;
+    }
+
     fn statement<C: SortColumn>(&mut self, page: &Page<C>) -> String {
         let columns: Vec<&str> = page.order.by.keys().iter().map(|key| key.column).collect();
         if let Some(place) = &page.after {
@@ -209,11 +216,18 @@ impl Query {
         let direction = if page.order.descending { " DESC" } else { "" };
         let by =
             |names: &[String]| names.iter().map(|name| format!("{name}{direction}")).collect::<Vec<_>>().join(", ");
+        // An expression is in no index.
+        let first = page.order.by.keys().first().filter(|_| self.few).map(|key| match key.kind {
+            KeyKind::Number => format!("{} + 0", key.column),
+            KeyKind::Text => format!("{} || ''", key.column),
+            KeyKind::Id => key.column.to_owned(),
+        });
         let part = |piece: &[String]| {
             let all: Vec<&str> = piece.iter().chain(&self.conditions).map(String::as_str).collect();
             let narrowed = if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) };
             let keys = columns.join(", ");
-            let names: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
+            let names = columns.iter().map(|column| (*column).to_owned());
+            let names: Vec<String> = first.iter().cloned().chain(names.skip(first.iter().len())).collect();
             format!(
                 "SELECT {}, {keys} FROM {}{narrowed} ORDER BY {} LIMIT {limit}",
                 self.columns,

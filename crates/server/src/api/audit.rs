@@ -12,7 +12,9 @@ use fettle_wire::api::audit::{AuditList, AuditVerdict};
 use serde::Deserialize;
 
 const QUERY: &[QueryField] = &[
-    sort("sequence, actor, action or object; with `-` before it the greatest first; -sequence when absent"),
+    sort(
+        "sequence, actor, action or object; with `-` before it the greatest first; -sequence when absent; a narrowed log only by sequence and by what it is narrowed to",
+    ),
     AFTER,
     LIMIT,
     QueryField { name: "actor", summary: "only of this actor" },

@@ -13,7 +13,9 @@ use fettle_wire::api::finding::{Explanation, FindingCounts, FindingDetail, Findi
 use serde::Deserialize;
 
 const QUERY: &[QueryField] = &[
-    sort("priority, vulnerability, source or first_seen; with `-` before it the greatest first; -priority when absent"),
+    sort(
+        "priority, vulnerability, source or first_seen; with `-` before it the greatest first; -priority when absent; narrowed to a vulnerability or source package only by that or priority, to a text only by priority, unless to one host",
+    ),
     AFTER,
     LIMIT,
     QueryField { name: "state", summary: "comma-separated states, or `all`; absent: those that mean work" },

@@ -1,11 +1,11 @@
 //! The audit log: who did what to what, and whether somebody tampered with it.
 
-use super::page::{page_of, place_text};
+use super::page::{narrowed_page_of, place_text};
 use super::{OpsError, Part};
 use crate::AppState;
 use crate::access::Actor;
 use fettle_domain::access::Permission;
-use fettle_store::page::Order;
+use fettle_store::page::{Order, SortColumn};
 use fettle_store::systems::audit::{self, AuditEntry, AuditFilter, AuditSort};
 use fettle_wire::api::audit::{AuditEntry as Shown, AuditList, AuditVerdict};
 
@@ -26,13 +26,19 @@ pub struct Wanted {
     pub object: Option<String>,
 }
 
+/// Words of the columns that the log narrowed like this can be sorted by.
+pub fn sorts(wanted: &Wanted) -> Vec<&'static str> {
+    let Wanted { actor, action, object, .. } = wanted.clone();
+    AuditFilter { actor, action, object }.columns().into_iter().map(SortColumn::as_str).collect()
+}
+
 /// A page of entries.
 pub async fn list(state: &AppState, actor: &Actor, wanted: Wanted) -> Result<AuditList, OpsError> {
     actor.require(Permission::AuditRead)?;
     let part = Part { sort: wanted.sort, after: wanted.after, limit: wanted.limit };
-    let page = page_of(&part, Order::descending(AuditSort::Sequence))?;
-    let order = page.order;
     let filter = AuditFilter { actor: wanted.actor, action: wanted.action, object: wanted.object };
+    let page = narrowed_page_of(&part, Order::descending(AuditSort::Sequence), &filter.columns())?;
+    let order = page.order;
     let filtered = filter != AuditFilter::default();
     let (listed, total) = state
         .store

@@ -1,6 +1,6 @@
 //! What a person may ask of findings and vulnerabilities.
 
-use super::page::{page_of, place_text};
+use super::page::{narrowed_page_of, place_text};
 use super::{OpsError, Part};
 use crate::AppState;
 use crate::access::Actor;
@@ -10,6 +10,7 @@ use fettle_domain::finding::VerdictState;
 use fettle_domain::machine::{FindingState, Machine as _};
 use fettle_domain::reason::Reason;
 use fettle_domain::{FindingId, HostId};
+use fettle_store::page::SortColumn;
 use fettle_store::patches::{advisory, vulnerability};
 use fettle_store::systems::finding::{self, FindingFilter, FindingRecord};
 use fettle_store::systems::host;
@@ -60,7 +61,7 @@ pub async fn list(state: &AppState, actor: &Actor, query: FindingQuery) -> Resul
     actor.require(Permission::FindingRead)?;
     let filter = filter_of(&query)?;
     let part = Part { sort: query.sort.clone(), after: query.after.clone(), limit: query.limit };
-    let page = page_of(&part, finding::MOST_URGENT_FIRST)?;
+    let page = narrowed_page_of(&part, finding::MOST_URGENT_FIRST, &filter.columns())?;
     let order = page.order;
     let plain = filter == FindingFilter::default();
     let (listed, names, total) = state
@@ -74,6 +75,11 @@ pub async fn list(state: &AppState, actor: &Actor, query: FindingQuery) -> Resul
         .await?;
     let next = listed.next.as_ref().map(|place| place_text(order, place));
     Ok(FindingList { items: listed.items.iter().map(|record| summary(record, &names)).collect(), next, total })
+}
+
+/// Words of the columns that a list narrowed like this can be sorted by.
+pub fn sorts(query: &FindingQuery) -> Result<Vec<&'static str>, OpsError> {
+    Ok(filter_of(query)?.columns().into_iter().map(SortColumn::as_str).collect())
 }
 
 fn open_total(connection: &mut fettle_store::Connection) -> fettle_store::Result<u64> {

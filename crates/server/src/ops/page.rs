@@ -37,14 +37,21 @@ pub fn columns<C: SortColumn>() -> Vec<&'static str> {
 
 /// What is asked for; `usual` is the list's own order.
 pub(super) fn page_of<C: SortColumn>(part: &Part, usual: Order<C>) -> Result<Page<C>, OpsError> {
+    narrowed_page_of(part, usual, C::ALL)
+}
+
+/// The same of a list that is narrowed so that only these columns can be served.
+pub(super) fn narrowed_page_of<C: SortColumn>(part: &Part, usual: Order<C>, served: &[C]) -> Result<Page<C>, OpsError> {
     let order = match part.sort.as_deref() {
         None | Some("") => usual,
-        Some(text) => Order::parse(text).ok_or_else(|| {
+        Some(text) => Order::parse(text).filter(|order| served.contains(&order.by)).ok_or_else(|| {
             let shown: String = text.chars().take(40).collect();
+            let narrowed = if Order::<C>::parse(&shown).is_some() { ", narrowed like this," } else { "" };
+            let names: Vec<&str> = served.iter().map(|column| column.as_str()).collect();
             OpsError::invalid(
                 "sort",
-                format!("this list cannot be sorted by `{shown}`"),
-                format!("one of {}; with `-` before it the greatest comes first", columns::<C>().join(", ")),
+                format!("this list{narrowed} cannot be sorted by `{shown}`"),
+                format!("one of {}; with `-` before it the greatest comes first", names.join(", ")),
             )
         })?,
     };

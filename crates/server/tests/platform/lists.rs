@@ -114,6 +114,41 @@ async fn every_list_is_paged_in_every_order_it_names() {
     }
 }
 
+#[tokio::test]
+async fn a_narrowed_list_offers_the_orders_that_can_be_served() {
+    let server = TestServer::start();
+    let administrator = server.administrator().await;
+    for (path, served) in [
+        ("/findings?source=linux", "priority, source"),
+        ("/findings?vulnerability=CVE-2026-1", "priority, vulnerability"),
+        ("/findings?vulnerability=CVE-2026-1&source=linux", "priority, vulnerability, source"),
+        ("/findings?text=linux", "priority"),
+        (
+            "/findings?host=host_018f0000-0071-7000-8000-000000000000&text=x",
+            "priority, vulnerability, source, first_seen",
+        ),
+        ("/audit?actor=admin", "sequence, actor"),
+        ("/audit?action=user.&object=olga", "sequence, action, object"),
+    ] {
+        for column in served.split(", ") {
+            administrator.get(&format!("{PREFIX}{path}&sort=-{column}")).await.ok();
+        }
+        let all =
+            if path.starts_with("/audit") { columns::<audit::AuditSort>() } else { columns::<finding::FindingSort>() };
+        for column in all.into_iter().filter(|column| !served.contains(column)) {
+            let reply = administrator.get(&format!("{PREFIX}{path}&sort={column}")).await;
+            assert_eq!((reply.status, reply.json["field"].as_str()), (422, Some("sort")), "{path} {column}");
+            assert!(reply.json["detail"].as_str().unwrap().contains("narrowed like this"), "{reply:?}");
+            assert!(reply.json["advice"].as_str().unwrap().contains(served), "{reply:?}");
+        }
+    }
+    // The pages show such heads as words, and forget an order that a search takes away.
+    let browser = browser(&server).await;
+    let shown = page(&browser, "/audit?sort=action&actor=admin").await;
+    assert_eq!(head(&shown, "#").1, "descending");
+    assert!(shown.contains("<th scope=\"col\">Action</th>") && shown.matches("aria-sort").count() == 1, "{shown}");
+}
+
 async fn browser(server: &TestServer) -> Client {
     let address = "192.0.2.1".parse().unwrap();
     let session = ops::account::sign_in(&server.state, address, &HeaderMap::new(), "admin", PASSWORD).await.unwrap();

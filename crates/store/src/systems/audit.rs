@@ -2,7 +2,7 @@
 //! Changing, removing or inserting an entry breaks the chain at that place; cutting entries off the
 //! end is told by the head, and by a digest that somebody wrote down elsewhere.
 
-use crate::page::{Listed, Page, Query, sort_columns};
+use crate::page::{Listed, Page, Query, SortColumn as _, sort_columns};
 use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::Timestamp;
 use ring::digest::{Context, SHA256};
@@ -113,7 +113,22 @@ sort_columns! {
     }
 }
 
-/// A page of entries.
+impl AuditFilter {
+    /// What a log that is narrowed like this can be sorted by: each column's index is in the order of the
+    /// entries, and of no other column.
+    pub fn columns(&self) -> Vec<AuditSort> {
+        let served = |by: &AuditSort| match by {
+            AuditSort::Sequence => true,
+            AuditSort::Actor => self.actor.is_some(),
+            AuditSort::Action => self.action.is_some(),
+            AuditSort::Object => self.object.is_some(),
+        };
+        let whole = *self == Self::default();
+        AuditSort::ALL.iter().filter(|by| whole || served(by)).copied().collect()
+    }
+}
+
+/// A page of entries; the order is one of [`AuditFilter::columns`].
 pub fn list(connection: &mut Connection, filter: &AuditFilter, page: &Page<AuditSort>) -> Result<Listed<AuditEntry>> {
     query(filter).page(connection, page, entry)
 }

@@ -2,7 +2,7 @@
 //! generation it read, with its event; counts are kept as findings change.
 
 use crate::body::{json, parse};
-use crate::page::{Listed, Order, Page, Query, sort_columns};
+use crate::page::{Listed, Order, Page, Query, SortColumn as _, sort_columns};
 use crate::{Connection, Result, Row, StoreError};
 use fettle_domain::advisory::VulnId;
 use fettle_domain::finding::{Priority, Verdict, VerdictState};
@@ -219,7 +219,23 @@ pub fn finding_evidence_of_host(connection: &mut Connection, host: HostId) -> Re
         .collect()
 }
 
-/// A page of findings.
+impl FindingFilter {
+    /// What a list that is narrowed like this can be sorted by. One flaw or one source package may be on
+    /// every host: such a list is read along the index of that column, which is in the order of priority.
+    /// A text is in no index at all: rows that have it are looked for along the shortest one.
+    pub fn columns(&self) -> Vec<FindingSort> {
+        let narrowed = self.vulnerability.is_some() || self.source.is_some() || self.text.is_some();
+        let served = |by: &FindingSort| match by {
+            FindingSort::Priority => true,
+            FindingSort::Vulnerability => self.vulnerability.is_some(),
+            FindingSort::Source => self.source.is_some(),
+            FindingSort::FirstSeen => false,
+        };
+        FindingSort::ALL.iter().filter(|by| self.host.is_some() || !narrowed || served(by)).copied().collect()
+    }
+}
+
+/// A page of findings; the order is one of [`FindingFilter::columns`].
 pub fn finding_list(
     connection: &mut Connection,
     filter: &FindingFilter,
@@ -241,6 +257,9 @@ pub(crate) fn finding_query(filter: &FindingFilter, by: FindingSort) -> Query {
     if let Some(host) = filter.host {
         let host = query.bind(host);
         query.only(format!("host = {host}"));
+        if by != FindingSort::Priority {
+            query.few();
+        }
     }
     if let Some(vulnerability) = &filter.vulnerability {
         let vulnerability = query.bind(&vulnerability.0);

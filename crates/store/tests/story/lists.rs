@@ -11,6 +11,7 @@ use fettle_store::systems::audit::{self, AuditFilter, AuditRecord, AuditSort};
 use fettle_store::systems::change::{self, ChangeFilter, ChangeSort, NewChange};
 use fettle_store::systems::deployment::{self, DeploymentSort, NewDeployment};
 use fettle_store::systems::finding::{self, FindingFilter, FindingSort};
+use fettle_store::systems::group;
 use fettle_store::systems::host::{self, HostFactsColumns, HostFilter, HostSort};
 use fettle_store::systems::plan::{self, NewPlan};
 use fettle_store::systems::rollout::{self, RolloutRecord};
@@ -51,6 +52,7 @@ impl Source {
 /// Walks a list in every order; `add` makes a row, and does so between pages.
 fn walk<C: SortColumn, T: Send + 'static>(
     store: &Store,
+    columns: &[C],
     limit: u32,
     read: impl Fn(&mut Connection, &Page<C>) -> Result<Listed<T>>,
     name: impl Fn(&T) -> String,
@@ -58,7 +60,7 @@ fn walk<C: SortColumn, T: Send + 'static>(
     mut add: impl FnMut(),
 ) {
     let pages = |page: &Page<C>| store.read_blocking(|c| read(c, page)).unwrap();
-    for by in C::ALL {
+    for by in columns {
         for order in [Order::ascending(*by), Order::descending(*by)] {
             assert_eq!(Order::parse(&order.to_string()), Some(order));
             let before: BTreeSet<String> = pages(&Page::first(order, 10_000)).items.iter().map(&name).collect();
@@ -108,6 +110,9 @@ fn hosts(store: &Store, source: &Source, limit: u32) {
                 host::host_create(c, id, &facts, "1", at(0))?;
                 host::host_seen(c, &[(id, seen)])?;
                 let path = [HostEvent::Report, HostEvent::FallSilent, HostEvent::Retire];
+                if seen == at(0) {
+                    group::group_add(c, GroupId::new(1, [1; 10]), id)?;
+                }
                 for event in &path[..usize::try_from(events).unwrap()] {
                     host::host_transition(c, id, *event, "test", &[], at(1))?;
                 }
@@ -115,12 +120,17 @@ fn hosts(store: &Store, source: &Source, limit: u32) {
             })
             .unwrap();
     };
+    let group = GroupId::new(1, [1; 10]);
+    store.write_blocking(move |c| group::group_create(c, group, "web", at(0))).unwrap();
     (0..30).for_each(|_| add());
-    for state in [None, Some(HostState::Managed), Some(HostState::Retired)] {
+    for (state, group) in
+        [(None, None), (Some(HostState::Managed), None), (Some(HostState::Retired), None), (None, Some(group))]
+    {
         walk(
             store,
+            HostSort::ALL,
             limit,
-            |c, page: &Page<HostSort>| host::host_list(c, &HostFilter { state, ..HostFilter::default() }, page),
+            |c, page: &Page<HostSort>| host::host_list(c, &HostFilter { state, group, ..HostFilter::default() }, page),
             |host| host.id.to_string(),
             |host, by| match by {
                 HostSort::Name => host.name.clone(),
@@ -176,6 +186,7 @@ fn findings(store: &Store, source: &Source, limit: u32) {
     for filter in filters {
         walk(
             store,
+            &filter.columns(),
             limit,
             |c, page: &Page<FindingSort>| finding::finding_list(c, &filter, page),
             |finding| finding.id.to_string(),
@@ -205,12 +216,12 @@ fn entries(store: &Store, source: &Source, limit: u32) {
     };
     (0..30).for_each(|_| add());
     for action in [None, Some("host.".to_owned())] {
+        let narrowed = AuditFilter { action, ..AuditFilter::default() };
         walk(
             store,
+            &narrowed.columns(),
             limit,
-            |c, page: &Page<AuditSort>| {
-                audit::list(c, &AuditFilter { action: action.clone(), ..AuditFilter::default() }, page)
-            },
+            |c, page: &Page<AuditSort>| audit::list(c, &narrowed, page),
             |entry| entry.sequence.to_string(),
             |entry, by| {
                 let word = match by {
@@ -247,9 +258,12 @@ fn make_change(store: &Store, source: &Source) -> (ChangeId, PlanId) {
 }
 
 fn changes(store: &Store, source: &Source, limit: u32) {
-    (0..20).for_each(|_| drop(make_change(store, source)));
+    for _ in 0..20 {
+        make_change(store, source);
+    }
     walk(
         store,
+        ChangeSort::ALL,
         limit,
         |c, page: &Page<ChangeSort>| change::change_list(c, &ChangeFilter::default(), page),
         |change| change.id.to_string(),
@@ -261,7 +275,9 @@ fn changes(store: &Store, source: &Source, limit: u32) {
             };
             format!("{word} {:06}", change.number)
         },
-        || drop(make_change(store, source)),
+        || {
+            make_change(store, source);
+        },
     );
 }
 
@@ -299,6 +315,7 @@ fn deployments(store: &Store, source: &Source, limit: u32) {
     for states in [vec![], vec![DeploymentState::Queued, DeploymentState::Offered]] {
         walk(
             store,
+            DeploymentSort::ALL,
             limit,
             |c, page: &Page<DeploymentSort>| deployment::deployment_list(c, change, &states, page),
             |deployment| deployment.id.to_string(),
@@ -351,6 +368,7 @@ fn people(store: &Store, source: &Source, limit: u32) {
     (0..20).for_each(|_| add());
     walk(
         store,
+        UserSort::ALL,
         limit,
         |c, page: &Page<UserSort>| user::list(c, page),
         |user| user.id.to_string(),
@@ -364,6 +382,7 @@ fn people(store: &Store, source: &Source, limit: u32) {
     );
     walk(
         store,
+        ApiTokenSort::ALL,
         limit,
         |c, page: &Page<ApiTokenSort>| api_token::list(c, owner_id, page),
         |token| token.id.to_string(),

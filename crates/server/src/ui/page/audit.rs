@@ -3,7 +3,7 @@
 use crate::ops::audit::Wanted;
 use crate::ui::layout;
 use crate::ui::part::{ago, empty, link, pager};
-use crate::ui::sorting::Sorting;
+use crate::ui::sorting::{Sorting, kept};
 use crate::ui::visitor::{Answer, Visitor};
 use crate::{AppState, ops};
 use axum::extract::{Query, State};
@@ -27,15 +27,16 @@ pub struct Filter {
 }
 
 /// A page of entries; with `verify` the whole chain is checked.
-pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter): Query<Filter>) -> Answer {
+pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(mut filter): Query<Filter>) -> Answer {
     let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let narrowed = Wanted { actor: filled(&filter.actor), action: filled(&filter.action), ..Wanted::default() };
+    let served = ops::audit::sorts(&narrowed);
+    filter.sort = kept(&filter.sort, &ops::audit::sorts(&Wanted::default()), &served);
     let wanted = Wanted {
         sort: filled(&filter.sort),
         after: filled(&filter.after),
         limit: Some(filter.limit.parse().unwrap_or(50)),
-        actor: filled(&filter.actor),
-        action: filled(&filter.action),
-        object: None,
+        ..narrowed
     };
     let entries = ops::audit::list(&state, visitor.actor(), wanted).await?;
     let verdict =
@@ -46,7 +47,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
     };
     let next = entries.next.clone().map(|next| address(&filter.sort, &next));
     let by = |sort: &str| address(sort, "");
-    let sorting = Sorting::new(&filter.sort, "-sequence", &by);
+    let sorting = Sorting::new(&filter.sort, "-sequence", &by).within(&served);
     Ok(layout::page(
         &visitor,
         "/audit",

@@ -3,7 +3,7 @@
 use crate::ops::finding::FindingQuery;
 use crate::ui::layout;
 use crate::ui::part::{ago, badge, chips, empty, escape, history, link, many, pager, reasons};
-use crate::ui::sorting::Sorting;
+use crate::ui::sorting::{Sorting, kept};
 use crate::ui::visitor::{Answer, Visitor};
 use crate::{AppState, ops};
 use axum::extract::{Path, Query, State};
@@ -96,7 +96,9 @@ impl Filter {
 }
 
 /// A page of findings.
-pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter): Query<Filter>) -> Answer {
+pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(mut filter): Query<Filter>) -> Answer {
+    let served = ops::finding::sorts(&filter.query())?;
+    filter.sort = kept(&filter.sort, &ops::finding::sorts(&FindingQuery::default())?, &served);
     let findings = ops::finding::list(&state, visitor.actor(), filter.query()).await?;
     let next = findings.next.clone().map(|next| filter.address(|filter| filter.after.clone_from(&next)));
     let plain = filter.state.is_empty()
@@ -117,7 +119,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
         fresh.address(|_| {})
     };
     let by = |sort: &str| filter.address(|filter| sort.clone_into(&mut filter.sort));
-    let sorting = Sorting::new(&filter.sort, "-priority", &by);
+    let sorting = Sorting::new(&filter.sort, "-priority", &by).within(&served);
     Ok(layout::page(
         &visitor,
         "/findings",
