@@ -15,6 +15,7 @@ mod environment;
 mod failure;
 mod output;
 mod signals;
+#[cfg(feature = "full")]
 mod trust;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -87,6 +88,7 @@ fn run(mut builder: Builder, work: impl Future<Output = Result<(), Failure>>) ->
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let form = cli.output;
+    #[cfg(feature = "full")]
     if let Some(server) = &cli.server {
         credentials::name(server);
     }
@@ -170,6 +172,7 @@ mod tests {
     }
 
     /// The columns that help names are those the server takes, all of them and in its order.
+    #[cfg(feature = "full")]
     #[test]
     fn help_names_every_column_that_a_list_can_be_sorted_by() {
         use fettle_server::ops::columns;

@@ -63,6 +63,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Which server, of those signed in to [default: $FETTLE_SERVER, else the one signed in to last]
+    #[cfg(feature = "full")]
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
     /// Form of the answer
