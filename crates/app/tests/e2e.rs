@@ -171,7 +171,7 @@ impl Site {
     fn enrol(&self, name: &str, host: &Host) -> Running {
         let state = self.folder.join(name).display().to_string();
         let root = host.path("/").display().to_string();
-        let line = self.say("olga", &["host", "token", "create", "--group", name, "--server", &self.address]);
+        let line = self.say("olga", &["host", "token", "create", "--group", name, "--address", &self.address]);
         let mut words: Vec<&str> = line.split_whitespace().skip(1).collect();
         words.extend(["--state", &state, "--root", &root]);
         self.say("nobody", &words);
@@ -477,7 +477,7 @@ fn refusals(site: &Site) {
         assert!(!output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let line = site.say("olga", &["host", "token", "create", "--server", &site.address]);
+    let line = site.say("olga", &["host", "token", "create", "--address", &site.address]);
     let token = line.split_whitespace().last().unwrap().to_owned();
     let unknown = enrol(&format!("{token}x"), "--read-only");
     assert!(unknown.contains("does not know this token"), "{unknown}");
