@@ -18,13 +18,20 @@ pub use provider::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// Stable name, such as `apt` or `debian-tracker`.
-    pub name: &'static str,
+    pub name: String,
     /// One line for people.
-    pub title: &'static str,
+    pub title: String,
     /// Commands that must be present on the host (providers only).
-    pub commands: &'static [&'static str],
+    pub commands: Vec<String>,
     /// Whether acting (not reading) needs root.
     pub root: bool,
+}
+
+impl Manifest {
+    /// A plugin that needs neither commands nor root.
+    pub fn new(name: &str, title: &str) -> Self {
+        Self { name: name.to_owned(), title: title.to_owned(), commands: Vec::new(), root: false }
+    }
 }
 
 /// What every plugin can say.
