@@ -1,12 +1,20 @@
 //! The plugin traits: small, object-safe, values in and values out. `vendors` implements them;
 //! `server` and `agent` call them and do all fetching, opening and capping themselves.
 //!
-//! Absent on purpose: network, store, any vendor's name. The stdio host, the author's kit and the
-//! conformance suite come with the plug-in protocol.
+//! A plugin may also be another program: `protocol` is what is said, `host` starts and asks it behind the same
+//! traits, `author` makes a program of a trait, and `conformance` tries any of them out (docs/protocol.md).
+//!
+//! Absent on purpose: network, store, any vendor's name.
 
+pub mod author;
+pub mod conformance;
+pub mod digest;
 pub mod error;
 pub mod feed;
+pub mod host;
+pub mod protocol;
 pub mod provider;
+pub mod scratch;
 
 pub use error::{ErrorKind, PluginError};
 pub use feed::{Document, Feed, FeedContent, Problem};
