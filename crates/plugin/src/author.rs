@@ -321,6 +321,7 @@ fn of_provider<W: Write + Send>(
         events: &events,
         deadline: asked.deadline,
         lock_patience: Duration::from_millis(host.lock_patience_ms),
+        limits: host.limits.map(Into::into).unwrap_or_default(),
     };
     match asked.method.as_str() {
         PROVIDER_INVENTORY => {

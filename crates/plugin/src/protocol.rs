@@ -4,7 +4,7 @@
 //! Nothing is untagged or flattened; a reader leaves out the fields it does not know.
 
 use crate::error::{ErrorKind, PluginError};
-use crate::provider::{Applied, Candidate, StepRequest};
+use crate::provider::{Applied, Candidate, ResourceLimits, StepRequest};
 use fettle_domain::advisory::{VulnId, VulnerabilityFacts};
 use fettle_domain::package::InstalledPackage;
 use fettle_domain::plan::{Job, Manifest, PackageStep, RehearsalOutcome};
@@ -297,6 +297,37 @@ pub struct HostMessage {
     pub root: PathBuf,
     /// How long to wait for the package manager's lock.
     pub lock_patience_ms: u64,
+    /// What the package manager may take of the host; absent: the usual.
+    #[serde(default)]
+    pub limits: Option<LimitsMessage>,
+}
+
+/// What a package manager may take of the host while it works. Niceness and address space are set for the plug-in
+/// before it is asked, and inherited by what it starts; who starts its programs otherwise sets them anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsMessage {
+    /// Niceness, 0 to 19.
+    pub nice: u8,
+    /// Address space of each of its processes, in bytes.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// Per cent of one processor.
+    #[serde(default)]
+    pub cpu_percent: Option<u32>,
+}
+
+impl From<ResourceLimits> for LimitsMessage {
+    fn from(limits: ResourceLimits) -> Self {
+        let ResourceLimits { nice, memory_bytes, cpu_percent } = limits;
+        Self { nice, memory_bytes, cpu_percent }
+    }
+}
+
+impl From<LimitsMessage> for ResourceLimits {
+    fn from(message: LimitsMessage) -> Self {
+        let LimitsMessage { nice, memory_bytes, cpu_percent } = message;
+        Self { nice, memory_bytes, cpu_percent }
+    }
 }
 
 /// Of `provider.inventory`, `provider.state_digest` and `provider.recover`.

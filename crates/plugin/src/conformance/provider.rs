@@ -4,7 +4,7 @@
 use super::{Report, told};
 use crate::host::Silent;
 use crate::scratch::Scratch;
-use crate::{Applied, ConffilePolicy, ErrorKind, PluginError, Provider, ProviderContext, Step, StepRequest};
+use crate::{Applied, ConffilePolicy, ErrorKind, PluginError, Provider, ProviderContext, ResourceLimits, Step, StepRequest};
 use fettle_domain::package::InstalledPackage;
 use fettle_domain::plan::{Job, Manifest, RehearsalOutcome, WantedPackage, WantedVersion};
 use std::path::PathBuf;
@@ -42,6 +42,7 @@ impl Trial<'_> {
             events: &Silent,
             deadline: Instant::now() + CALL,
             lock_patience: Duration::from_secs(5),
+            limits: ResourceLimits::default(),
         }
     }
 

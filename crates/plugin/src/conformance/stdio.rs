@@ -52,7 +52,7 @@ impl Ordinary {
                 .map_err(|error| error.to_string())?;
             return serde_json::to_value(DocumentParams { document }).map_err(|error| error.to_string());
         }
-        let host = HostMessage { root: self.root.clone().unwrap_or_default(), lock_patience_ms: 1000 };
+        let host = HostMessage { root: self.root.clone().unwrap_or_default(), lock_patience_ms: 1000, limits: None };
         serde_json::to_value(HostParams { host }).map_err(|error| error.to_string())
     }
 }
@@ -313,7 +313,7 @@ fn killed(launch: &Launch, trial: &Trial<'_>, moment: Duration) -> Failing<()> {
     trial.apply_twice(Step::Fetch, &manifest)?;
     trial.apply_twice(Step::KeepOld, &manifest)?;
     let mut session = start(launch)?;
-    let host = HostMessage { root: trial.case.root.clone(), lock_patience_ms: 1000 };
+    let host = HostMessage { root: trial.case.root.clone(), lock_patience_ms: 1000, limits: None };
     let params = ApplyParams { host, request: trial.request(Step::Install, &manifest) };
     let deadline = Instant::now() + SOON;
     let asked: Result<u64, PluginError> = session.ask(PROVIDER_APPLY, &params, deadline);

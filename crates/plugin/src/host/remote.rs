@@ -2,7 +2,7 @@
 
 use super::{ASK_ITS_AUTHOR, Launch, Session, Silent, check, fail};
 use crate::protocol::*;
-use crate::provider::{Applied, Candidate, Provider, ProviderContext, ProviderEvents, StepRequest};
+use crate::provider::{Applied, Candidate, Provider, ProviderContext, StepRequest};
 use crate::scratch;
 use crate::{Document, ErrorKind, Feed, FeedContent, Manifest, Plugin, PluginError, Problem};
 use fettle_domain::advisory::{Advisory, FeedName, VulnId, VulnerabilityFacts};
@@ -19,22 +19,6 @@ use std::time::Instant;
 const PROBLEMS: usize = 1000;
 /// Longest place and message of a problem.
 const PROBLEM_TEXT: usize = 500;
-
-/// The answer to one call of a plug-in started for it.
-fn one_call<T: DeserializeOwned>(
-    launch: &Launch,
-    first: &Hello,
-    method: &str,
-    params: &impl Serialize,
-    deadline: Instant,
-    events: &dyn ProviderEvents,
-) -> Result<T, PluginError> {
-    let mut session = begin(launch, first, deadline)?;
-    let answer = session.call(method, params, deadline, events)?;
-    let answer = decode(&session, method, &answer)?;
-    session.finish()?;
-    Ok(answer)
-}
 
 fn begin(launch: &Launch, first: &Hello, deadline: Instant) -> Result<Session, PluginError> {
     let session = Session::start(launch, deadline)?;
@@ -92,7 +76,11 @@ impl StdioProvider {
         params: &impl Serialize,
         check: impl FnOnce(&T) -> Result<(), String>,
     ) -> Result<T, PluginError> {
-        let answer = one_call(&self.launch, &self.hello, method, params, context.deadline, context.events)?;
+        let mut session = begin(&self.launch, &self.hello, context.deadline)?;
+        session.govern(&context.limits);
+        let answer = session.call(method, params, context.deadline, context.events)?;
+        let answer = decode(&session, method, &answer)?;
+        session.finish()?;
         check(&answer).map_err(|what| refused(&self.launch, method, what))?;
         Ok(answer)
     }
@@ -100,7 +88,11 @@ impl StdioProvider {
 
 fn host(context: &ProviderContext<'_>) -> HostMessage {
     let patience = u64::try_from(context.lock_patience.as_millis()).unwrap_or(u64::MAX);
-    HostMessage { root: context.root.clone(), lock_patience_ms: patience }
+    HostMessage {
+        root: context.root.clone(),
+        lock_patience_ms: patience,
+        limits: Some(context.limits.into()),
+    }
 }
 
 impl Plugin for StdioProvider {

@@ -4,10 +4,10 @@ use super::pipes::{self, Pipes, printable};
 use super::tree::{Tree, pause};
 use super::{ASK_ITS_AUTHOR, Isolation, Launch, NOBODY, fail, readers_are_nobody, registry};
 use crate::protocol::*;
-use crate::provider::ProviderEvents;
+use crate::provider::{ProviderEvents, ResourceLimits};
 use crate::scratch::Scratch;
 use crate::{ErrorKind, PluginError};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit, setpriority_process};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::path::Path;
@@ -126,6 +126,15 @@ impl Session {
     /// Number of its first process.
     pub fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it, and what it starts from now on, may take of the host.
+    pub fn govern(&self, limits: &ResourceLimits) {
+        let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return };
+        let _ = setpriority_process(Some(pid), i32::from(limits.nice.min(19)));
+        if let Some(bytes) = limits.memory_bytes {
+            let _ = prlimit(Some(pid), Resource::As, Rlimit { current: Some(bytes), maximum: Some(bytes) });
+        }
     }
 
     /// Asks, passes events on, and waits for the one answer.
