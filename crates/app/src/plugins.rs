@@ -28,10 +28,12 @@ pub fn registry(path: &Path) -> Result<Registry, Failure> {
 
 /// Every feed of a server: the built-in ones, then those its list names.
 pub fn feeds(data: &Path) -> Result<Vec<Box<dyn Feed>>, Failure> {
+    let scratch = data.join(SCRATCH);
+    Scratch::sweep(&scratch);
     let mut feeds = fettle_vendors::feeds();
     for listed in registry(&list_of(data))?.of_kind(KindOf::Feed) {
         let taken: Vec<String> = feeds.iter().map(|feed| feed.name().0).collect();
-        match feed(listed, &data.join(SCRATCH), &taken) {
+        match feed(listed, &scratch, &taken) {
             Ok(feed) => feeds.push(Box::new(feed)),
             Err(error) => refused(listed, &error),
         }
@@ -62,7 +64,6 @@ pub fn providers(list: &Path, state: Option<&Path>) -> Result<Vec<Arc<dyn Provid
 
 /// A listed feed, when it is what the list says and nobody else's name.
 pub fn feed(listed: &Listed, scratch: &Path, taken: &[String]) -> Result<StdioFeed, PluginError> {
-    Scratch::sweep(scratch);
     let feed = StdioFeed::connect(listed.launch(scratch)?)?;
     same_name(listed, &feed.manifest().name)?;
     if taken.contains(&listed.name) {

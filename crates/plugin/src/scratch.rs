@@ -89,7 +89,8 @@ impl Scratch {
         &self.0
     }
 
-    /// Removes what runs left that ended without their last word.
+    /// Removes what runs left that ended without their last word. For a base that is this host's alone, never for a
+    /// folder like /tmp, where others' runs are under way.
     pub fn sweep(base: &Path) {
         for entry in fs::read_dir(base).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("call-") {
