@@ -22,8 +22,9 @@ pub fn list_of(data: &Path) -> PathBuf {
 
 /// Reads a list.
 pub fn registry(path: &Path) -> Result<Registry, Failure> {
-    Registry::load(path)
-        .map_err(|error| Failure::usage(error).advise("docs/protocol.md describes this file; without it there are no foreign plug-ins."))
+    Registry::load(path).map_err(|error| {
+        Failure::usage(error).advise("docs/protocol.md describes this file; without it there are no foreign plug-ins.")
+    })
 }
 
 /// Every feed of a server: the built-in ones, then those its list names.
@@ -73,11 +74,7 @@ pub fn feed(listed: &Listed, scratch: &Path, taken: &[String]) -> Result<StdioFe
 }
 
 /// A listed provider, when it is what the list says and no other manages its ecosystem.
-pub fn provider(
-    listed: &Listed,
-    scratch: &Path,
-    others: &[Arc<dyn Provider>],
-) -> Result<StdioProvider, PluginError> {
+pub fn provider(listed: &Listed, scratch: &Path, others: &[Arc<dyn Provider>]) -> Result<StdioProvider, PluginError> {
     let provider = StdioProvider::connect(listed.launch(scratch)?)?;
     same_name(listed, &provider.manifest().name)?;
     match others.iter().find(|other| other.ecosystem() == provider.ecosystem()) {

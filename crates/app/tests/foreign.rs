@@ -180,7 +180,16 @@ fn a_foreign_feed_is_listed_loaded_and_left_out_when_it_changed() {
     fs::remove_file(place.path("announce.json")).unwrap();
     let _server = place.start(
         "again.log",
-        &["server", "run", "--data", &place.text("data"), "--listen", "127.0.0.1:0", "--announce-file", &place.text("announce.json")],
+        &[
+            "server",
+            "run",
+            "--data",
+            &place.text("data"),
+            "--listen",
+            "127.0.0.1:0",
+            "--announce-file",
+            &place.text("announce.json"),
+        ],
     );
     until("the server again", || fs::read_to_string(place.path("announce.json")).ok());
     let log = fs::read_to_string(place.path("again.log")).unwrap();
@@ -219,7 +228,16 @@ fn a_foreign_providers_packages_are_changed_and_undone_like_any_others() {
     assert_eq!(packages["items"][0]["name"], "hello", "{packages:#}");
 
     let made = place.json(&[
-        "change", "create", "--package", "hello", "--package", "libgreet", "--host", &host, "--reason", "a test",
+        "change",
+        "create",
+        "--package",
+        "hello",
+        "--package",
+        "libgreet",
+        "--host",
+        &host,
+        "--reason",
+        "a test",
     ]);
     let change = made["summary"]["id"].as_str().unwrap().to_owned();
     place.wait_for_change(&change, "proposed");
@@ -229,9 +247,7 @@ fn a_foreign_providers_packages_are_changed_and_undone_like_any_others() {
     let hello = || fs::read_to_string(root.join("usr/local/bin/hello")).unwrap();
     assert_eq!(hello(), "#!/bin/sh\necho hello 1.10\n");
     assert!(!root.join("usr/local/share/hello/old.txt").exists());
-    until("the new inventory", || {
-        place.json(&["host", "packages", &host]).to_string().contains("1.10").then_some(())
-    });
+    until("the new inventory", || place.json(&["host", "packages", &host]).to_string().contains("1.10").then_some(()));
 
     place.say(&["change", "undo", &change]);
     until("the undo", || hello().contains("hello 1.0").then_some(()));

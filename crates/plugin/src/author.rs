@@ -141,11 +141,7 @@ struct Asked {
 /// Reads lines until there are no more. What is no request is refused at once, and spoils no other.
 fn read_lines<W: Write>(input: impl Read, desk: &Desk<W>, send: mpsc::SyncSender<Asked>) {
     let mut input = BufReader::new(input);
-    loop {
-        let line = match next_line(&mut input) {
-            Ok(Some(line)) => line,
-            Ok(None) | Err(_) => break,
-        };
+    while let Ok(Some(line)) = next_line(&mut input) {
         let read = match line {
             Line::Whole(bytes) => asked(&bytes),
             Line::TooLong => Err(invalid(format!("a line is longer than {LINE_LIMIT} bytes"))),

@@ -248,10 +248,7 @@ fn lies_are_refused() {
     );
     let mut many = bad("too_many");
     many.launch.limits.packages = 1_000;
-    assert_eq!(
-        many.message(),
-        "the answer of bad to provider.inventory is refused: 1001 packages, more than 1000"
-    );
+    assert_eq!(many.message(), "the answer of bad to provider.inventory is refused: 1001 packages, more than 1000");
     let unknown = bad("unknown_kind").error();
     assert_eq!((unknown.kind, unknown.message.as_str()), (ErrorKind::Failed, "a kind of the future "));
     assert_eq!(unknown.causes.len(), 40);
@@ -300,16 +297,16 @@ fn a_feeds_files_are_plain_ones_of_their_own_digest() {
         bad.is_gone();
         message.strip_prefix("the answer of bad to feed.read is refused: ").unwrap_or(&message).to_owned()
     };
-    assert_eq!(
-        message("feed_path"),
-        "advisories: `../../../../../etc/passwd` is no sha-256, so it names no file"
-    );
+    assert_eq!(message("feed_path"), "advisories: `../../../../../etc/passwd` is no sha-256, so it names no file");
     assert!(message("feed_link").starts_with(&format!("facts: the file {} cannot be read: ", "a".repeat(64))));
     assert_eq!(
         message("feed_big"),
         format!("facts: the file {} has 1073741825 bytes, more than the 1073741824 that are read", "b".repeat(64))
     );
-    assert_eq!(message("feed_other_bytes"), format!("facts: the file {} has another sha-256 than its name", "c".repeat(64)));
+    assert_eq!(
+        message("feed_other_bytes"),
+        format!("facts: the file {} has another sha-256 than its name", "c".repeat(64))
+    );
 }
 
 #[test]

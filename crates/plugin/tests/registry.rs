@@ -78,9 +78,8 @@ fn what_is_listed_is_started_until_it_is_another() {
     text.push_str("# changed\n");
     fs::write(place.path("plugins/usn"), &text).unwrap();
     let (found, listed) = (sha256_hex(text.as_bytes()), sha256_hex(&fs::read(USN).unwrap()));
-    let wanted = format!(
-        "the plug-in DIR/plugins/usn has the sha-256 {found}, plugins.toml lists {listed}: not started"
-    );
+    let wanted =
+        format!("the plug-in DIR/plugins/usn has the sha-256 {found}, plugins.toml lists {listed}: not started");
     assert_eq!(place.start().unwrap_err(), wanted);
     // Also one that was taken in before: the file is looked at before every start.
     let error = feed.read(document).unwrap_err();
@@ -99,14 +98,8 @@ fn what_others_may_write_is_not_started() {
         refusal("plugins/usn", 0o775),
         "DIR/plugins/usn may be written by others (mode 0775): chmod go-w DIR/plugins/usn"
     );
-    assert_eq!(
-        refusal("plugins", 0o757),
-        "DIR/plugins may be written by others (mode 0757): chmod go-w DIR/plugins"
-    );
-    assert_eq!(
-        refusal("plugins", 0o1777),
-        "DIR/plugins may be written by others (mode 1777): chmod go-w DIR/plugins"
-    );
+    assert_eq!(refusal("plugins", 0o757), "DIR/plugins may be written by others (mode 0757): chmod go-w DIR/plugins");
+    assert_eq!(refusal("plugins", 0o1777), "DIR/plugins may be written by others (mode 1777): chmod go-w DIR/plugins");
     assert_eq!(
         refusal("plugins.toml", 0o666),
         "DIR/plugins.toml may be written by others (mode 0666): chmod go-w DIR/plugins.toml"

@@ -85,5 +85,6 @@ fn serve(name: &str) -> Result<(), Failure> {
         .map(|feed| feed.name().0)
         .chain(providers.iter().map(|provider| provider.manifest().name))
         .collect();
-    Err(Failure::new(4, format!("there is no built-in plug-in `{name}`")).advise(format!("One of {}.", known.join(", "))))
+    Err(Failure::new(4, format!("there is no built-in plug-in `{name}`"))
+        .advise(format!("One of {}.", known.join(", "))))
 }

@@ -4,7 +4,9 @@
 use super::{Report, told};
 use crate::host::Silent;
 use crate::scratch::Scratch;
-use crate::{Applied, ConffilePolicy, ErrorKind, PluginError, Provider, ProviderContext, ResourceLimits, Step, StepRequest};
+use crate::{
+    Applied, ConffilePolicy, ErrorKind, PluginError, Provider, ProviderContext, ResourceLimits, Step, StepRequest,
+};
 use fettle_domain::package::InstalledPackage;
 use fettle_domain::plan::{Job, Manifest, RehearsalOutcome, WantedPackage, WantedVersion};
 use std::path::PathBuf;
@@ -126,7 +128,8 @@ fn of(what: &'static str) -> impl Fn(PluginError) -> String {
 /// Tries a provider.
 pub fn check_provider(provider: &dyn Provider, case: Option<&ProviderCase>, report: &mut Report) {
     let Some(case) = case else {
-        return report.leave_out("provider: dry run, acts and undo", "no root was given: --fixtures DIR with case.json");
+        return report
+            .leave_out("provider: dry run, acts and undo", "no root was given: --fixtures DIR with case.json");
     };
     let trial = Trial { provider, case };
     let (before, digest) = match trial.inventory().and_then(|list| Ok((list, trial.digest()?))) {
@@ -156,8 +159,14 @@ pub fn check_provider(provider: &dyn Provider, case: Option<&ProviderCase>, repo
     );
     let again = trial.undo(Step::Install, &manifest, Some(&applied));
     report.note("provider: the same undo again changes nothing", again.and_then(|()| trial.same(&before, &digest)));
-    report.note("provider: undo from the files of `old` alone, without what the act left", without_applied(&trial, &manifest, &before, &digest));
-    report.note("provider: to recover a whole host harms nothing", trial.recover().and_then(|()| trial.same(&before, &digest)));
+    report.note(
+        "provider: undo from the files of `old` alone, without what the act left",
+        without_applied(&trial, &manifest, &before, &digest),
+    );
+    report.note(
+        "provider: to recover a whole host harms nothing",
+        trial.recover().and_then(|()| trial.same(&before, &digest)),
+    );
     report.note("provider: the undo of keep-old and fetch leaves no files", cleared(&trial, &manifest));
 }
 
@@ -167,10 +176,7 @@ fn prepare(trial: &Trial<'_>, manifest: &Manifest, report: &mut Report) -> Optio
     for (name, step) in [("fetch", Step::Fetch), ("keep-old", Step::KeepOld), ("install", Step::Install)] {
         let applied = trial.apply_twice(step, manifest);
         let stop = applied.is_err();
-        report.note(
-            format!("provider: {name}, twice the same apply"),
-            applied.map(|applied| last = Some(applied)),
-        );
+        report.note(format!("provider: {name}, twice the same apply"), applied.map(|applied| last = Some(applied)));
         if stop {
             return None;
         }
@@ -194,8 +200,7 @@ fn sound(provider: &dyn Provider, packages: &[InstalledPackage]) -> Failing<()> 
 }
 
 fn nobody_has(trial: &Trial<'_>) -> Failing<()> {
-    let wanted =
-        vec![WantedPackage { name: "no-such-package-in-any-world".into(), version: WantedVersion::Candidate }];
+    let wanted = vec![WantedPackage { name: "no-such-package-in-any-world".into(), version: WantedVersion::Candidate }];
     let job = Job { wanted, ..trial.case.job.clone() };
     match trial.rehearse(&job) {
         Ok(RehearsalOutcome::Impossible { reasons }) if reasons.is_empty() => Err("it does not say why".to_owned()),
@@ -265,12 +270,7 @@ fn nothing_to_do(trial: &Trial<'_>) -> Failing<()> {
     }
 }
 
-fn without_applied(
-    trial: &Trial<'_>,
-    manifest: &Manifest,
-    before: &[InstalledPackage],
-    digest: &str,
-) -> Failing<()> {
+fn without_applied(trial: &Trial<'_>, manifest: &Manifest, before: &[InstalledPackage], digest: &str) -> Failing<()> {
     let request = trial.request(Step::Install, manifest);
     trial.provider.apply(&trial.context(), &request).map_err(of("to install again"))?;
     // Once a deployment succeeded, the new files make room; the undo may be asked for days later.

@@ -126,6 +126,19 @@ fn request(session: &Session, ordinary: &Ordinary, id: u64) -> Failing<Value> {
     Ok(json!({ "v": VERSION, "id": id, "method": ordinary.method, "params": params, "deadline_ms": 30_000 }))
 }
 
+/// Puts a value into an object somewhere in JSON.
+fn set(json: &mut Value, path: &[&str], value: Value) {
+    let Some((last, way)) = path.split_last() else { return };
+    let mut place = json;
+    for key in way {
+        let Some(inner) = place.get_mut(*key) else { return };
+        place = inner;
+    }
+    if let Some(object) = place.as_object_mut() {
+        object.insert((*last).to_owned(), value);
+    }
+}
+
 /// The answer to a request by its number, events passed over.
 fn answer(session: &mut Session, id: u64) -> Failing<Reply> {
     let until = Instant::now() + SOON;
@@ -188,7 +201,7 @@ fn several(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
 }
 
 fn unknown_method(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
-    let reply = ask_changed(session, ordinary, |line| line["method"] = json!("no.such.method"))?;
+    let reply = ask_changed(session, ordinary, |line| set(line, &["method"], json!("no.such.method")))?;
     refused_as(&reply, ErrorKindMessage::Unsupported)?;
     ask(session, ordinary, 2).map(drop)
 }
@@ -196,8 +209,8 @@ fn unknown_method(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
 fn unknown_field(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
     let usual = ask(session, ordinary, 1)?;
     let mut line = request(session, ordinary, 2)?;
-    line["later"] = json!({ "deep": [1, 2] });
-    line["params"]["later"] = json!("value");
+    set(&mut line, &["later"], json!({ "deep": [1, 2] }));
+    set(&mut line, &["params", "later"], json!("value"));
     send(session, &line);
     let other = answer(session, 2)?;
     let text = |reply: &Reply| reply.ok.as_ref().map(|ok| ok.get().to_owned());
@@ -205,12 +218,12 @@ fn unknown_field(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
 }
 
 fn other_version(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
-    let reply = ask_changed(session, ordinary, |line| line["v"] = json!(4_000_000_000_u32))?;
+    let reply = ask_changed(session, ordinary, |line| set(line, &["v"], json!(4_000_000_000_u32)))?;
     refused_as(&reply, ErrorKindMessage::Unsupported)
 }
 
 fn wrong_params(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
-    let reply = ask_changed(session, ordinary, |line| line["params"] = json!({ "host": 7, "document": [] }))?;
+    let reply = ask_changed(session, ordinary, |line| set(line, &["params"], json!({ "host": 7, "document": [] })))?;
     refused_as(&reply, ErrorKindMessage::InvalidInput)?;
     ask(session, ordinary, 2).map(drop)
 }
@@ -252,7 +265,7 @@ fn cancel_under_way(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
 fn deadline(launch: &Launch, ordinary: &Ordinary) -> Failing<()> {
     let mut session = start(launch)?;
     let mut line = request(&session, ordinary, 1)?;
-    line["deadline_ms"] = json!(0);
+    set(&mut line, &["deadline_ms"], json!(0));
     send(&mut session, &line);
     match session.read_raw(Instant::now() + launch.limits.grace) {
         Ok(_) => Ok(()),
@@ -277,7 +290,7 @@ fn crash(launch: &Launch, ordinary: &Ordinary) -> Failing<()> {
 fn other_digest(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
     scratch::put(session.scratch(), b"other bytes").map_err(|error| error.to_string())?;
     let reply = ask_changed(session, ordinary, |line| {
-        line["params"]["document"]["file"]["sha256"] = json!("0".repeat(64));
+        set(line, &["params", "document", "file", "sha256"], json!("0".repeat(64)));
     })?;
     refused_as(&reply, ErrorKindMessage::InvalidInput)
 }
@@ -285,7 +298,7 @@ fn other_digest(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
 fn name_is_a_label(session: &mut Session, ordinary: &Ordinary) -> Failing<()> {
     let usual = ask(session, ordinary, 2)?;
     let name = json!("../../../etc/passwd");
-    let reply = ask_changed(session, ordinary, |line| line["params"]["document"]["name"] = name)?;
+    let reply = ask_changed(session, ordinary, |line| set(line, &["params", "document", "name"], name))?;
     match (&usual.ok, &reply.ok) {
         (Some(_), Some(_)) | (None, None) => Ok(()),
         _ => Err("the name of the document changes whether it can be read".to_owned()),

@@ -47,11 +47,7 @@ pub fn hello(hello: &Hello) -> Checked {
         (None, Some(provider)) => {
             if Ecosystem::parse(&provider.ecosystem).is_none() {
                 let known: Vec<&str> = Ecosystem::ALL.into_iter().map(Ecosystem::as_str).collect();
-                return Err(format!(
-                    "its ecosystem `{}` is none of {}",
-                    shown(&provider.ecosystem),
-                    known.join(", ")
-                ));
+                return Err(format!("its ecosystem `{}` is none of {}", shown(&provider.ecosystem), known.join(", ")));
             }
             if provider.commands.len() > 100 || provider.database_files.len() > 100 {
                 return Err("it names more than 100 commands or database files".to_owned());

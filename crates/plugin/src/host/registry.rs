@@ -242,8 +242,11 @@ fn everybody_reads(path: &Path) -> Result<(), PluginError> {
         let meta = fs::metadata(place)
             .map_err(|error| fail(ErrorKind::Denied, format!("cannot look at {}: {error}", place.display())))?;
         if mode(&meta) & wanted != wanted {
-            let message =
-                format!("feeds run as nobody, who may not reach {}: {} is closed to others", path.display(), place.display());
+            let message = format!(
+                "feeds run as nobody, who may not reach {}: {} is closed to others",
+                path.display(),
+                place.display()
+            );
             return Err(fail(ErrorKind::Denied, message)
                 .advise("Put the plug-in into a folder that everybody may read, such as /usr/local/lib/fettle."));
         }

@@ -88,11 +88,7 @@ impl StdioProvider {
 
 fn host(context: &ProviderContext<'_>) -> HostMessage {
     let patience = u64::try_from(context.lock_patience.as_millis()).unwrap_or(u64::MAX);
-    HostMessage {
-        root: context.root.clone(),
-        lock_patience_ms: patience,
-        limits: Some(context.limits.into()),
-    }
+    HostMessage { root: context.root.clone(), lock_patience_ms: patience, limits: Some(context.limits.into()) }
 }
 
 impl Plugin for StdioProvider {
@@ -134,10 +130,9 @@ impl Provider for StdioProvider {
     fn candidates(&self, context: &ProviderContext<'_>, refresh: bool) -> Result<Vec<Candidate>, PluginError> {
         let most = self.launch.limits.packages;
         let params = CandidatesParams { host: host(context), refresh };
-        let answer: CandidatesAnswer =
-            self.ask(context, PROVIDER_CANDIDATES, &params, |it: &CandidatesAnswer| {
-                check::candidates(&it.candidates, most)
-            })?;
+        let answer: CandidatesAnswer = self.ask(context, PROVIDER_CANDIDATES, &params, |it: &CandidatesAnswer| {
+            check::candidates(&it.candidates, most)
+        })?;
         Ok(answer.candidates)
     }
 
@@ -181,9 +176,10 @@ impl Provider for StdioProvider {
     ) -> Result<Vec<(PackageStep, String)>, PluginError> {
         let params = VerifyParams { host: host(context), manifest: manifest.clone(), reverted };
         let known = |it: &VerifyAnswer| match it.unreached.iter().find(|it| !manifest.steps.contains(&it.step)) {
-            Some(other) => {
-                Err(format!("it speaks of {}, which is no step of the manifest", super::session::clean(&other.step.name, 80)))
-            }
+            Some(other) => Err(format!(
+                "it speaks of {}, which is no step of the manifest",
+                super::session::clean(&other.step.name, 80)
+            )),
             None => Ok(()),
         };
         let answer: VerifyAnswer = self.ask(context, PROVIDER_VERIFY, &params, known)?;
@@ -374,4 +370,3 @@ impl Problems {
         self.noted
     }
 }
-

@@ -193,7 +193,9 @@ impl Session {
             let wanted_stop = || !asked_to_stop && events.cancelled();
             let line = match self.line(until, method, &wanted_stop) {
                 Ok(line) => line,
-                Err(_) if !asked_to_stop && self.is_running() && (wanted_stop() || Instant::now() >= deadline) => continue,
+                Err(_) if !asked_to_stop && self.is_running() && (wanted_stop() || Instant::now() >= deadline) => {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let reply: Reply = serde_json::from_slice(&line).map_err(|error| {
@@ -218,12 +220,7 @@ impl Session {
 
     /// Waits for the answer until a moment only, without ending anything then: an error of kind `unavailable`
     /// says that none has come yet (the conformance suite).
-    pub fn answer_until(
-        &mut self,
-        id: u64,
-        method: &str,
-        moment: Instant,
-    ) -> Result<Box<RawValue>, PluginError> {
+    pub fn answer_until(&mut self, id: u64, method: &str, moment: Instant) -> Result<Box<RawValue>, PluginError> {
         loop {
             let line = self.line(Instant::now() + Duration::from_secs(600), method, &|| Instant::now() >= moment)?;
             let reply: Reply =
@@ -267,9 +264,10 @@ impl Session {
             let now = Instant::now();
             if now >= until {
                 let message = format!("{} did not answer {what} in its time and was ended", self.name);
-                return Err(self.with_tail(fail(ErrorKind::Failed, message).advise(
-                    "Its last words may tell what it waited for; on a slow machine, try again.",
-                )));
+                return Err(self.with_tail(
+                    fail(ErrorKind::Failed, message)
+                        .advise("Its last words may tell what it waited for; on a slow machine, try again."),
+                ));
             }
             let ended = match ended_at {
                 Some(at) => now.duration_since(at) >= DRAIN,
@@ -305,8 +303,7 @@ impl Session {
         let found = self.tree.look(false);
         self.counted = Instant::now();
         if found > self.limits.processes {
-            let message =
-                format!("{} started more than {} processes and was ended", self.name, self.limits.processes);
+            let message = format!("{} started more than {} processes and was ended", self.name, self.limits.processes);
             return Err(fail(ErrorKind::Failed, message).advise(ASK_ITS_AUTHOR));
         }
         Ok(())
@@ -372,13 +369,7 @@ impl Drop for Session {
     }
 }
 
-fn pass_on(
-    events: &dyn ProviderEvents,
-    event: &str,
-    line: Option<String>,
-    percent: Option<u8>,
-    what: Option<String>,
-) {
+fn pass_on(events: &dyn ProviderEvents, event: &str, line: Option<String>, percent: Option<u8>, what: Option<String>) {
     match event {
         "log" => events.output(&clean(&line.unwrap_or_default(), EVENT_CAP)),
         "progress" => {
@@ -414,11 +405,7 @@ fn limit(child: &Child, reader: bool) {
     let of = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
     let mut limits = vec![(Resource::Core, of(0))];
     if reader {
-        limits.extend([
-            (Resource::Nofile, of(256)),
-            (Resource::Fsize, of(2 << 30)),
-            (Resource::As, of(4 << 30)),
-        ]);
+        limits.extend([(Resource::Nofile, of(256)), (Resource::Fsize, of(2 << 30)), (Resource::As, of(4 << 30))]);
     }
     for (resource, limit) in limits {
         // A limit that cannot be set is one that is lower already.

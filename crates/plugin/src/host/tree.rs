@@ -69,9 +69,8 @@ impl Tree {
                 }
             }
             for (pid, stat) in &all {
-                let belongs = members.contains(&stat.parent)
-                    || stat.group == self.leader
-                    || sessions.contains(&stat.session);
+                let belongs =
+                    members.contains(&stat.parent) || stat.group == self.leader || sessions.contains(&stat.session);
                 if belongs {
                     members.insert(*pid);
                 }

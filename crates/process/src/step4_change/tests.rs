@@ -93,8 +93,14 @@ fn one_job_is_one_package_managers() {
         names.iter().map(|name| AskedPackage { name: (*name).into(), version: None }).collect()
     };
     let job = |names: &[&str]| {
-        let target =
-            Target { host: host(1), name: "web-1", state: HostState::Managed, read_only: false, installed: &here, needs: &[] };
+        let target = Target {
+            host: host(1),
+            name: "web-1",
+            state: HostState::Managed,
+            read_only: false,
+            installed: &here,
+            needs: &[],
+        };
         choose(&target, &asked(names), false)
     };
     let ports = job(&["port-a", "port-b"]).job.unwrap();
