@@ -2,6 +2,7 @@
 //!
 //! One plug-in that cannot be used does not keep the others away: it is logged, and `fettle plugin list` tells why.
 //! A list that cannot be read is another matter: nobody knows then what was meant.
+#![cfg_attr(not(feature = "full"), allow(dead_code, reason = "the agent alone reads no feed"))]
 
 use crate::failure::Failure;
 use fettle_plugin::host::{KindOf, Listed, Registry, StdioFeed, StdioProvider};

@@ -53,8 +53,8 @@ fn list(hosts: &Path, data: Option<&Path>, form: Output) -> Result<(), Failure> 
         [fixed("PLUG-IN", "/name"), fixed("KIND", "/kind"), flexible("FROM", "/from"), flexible("STATE", "/state")];
     output::print(&output::table(&answer, &columns, output::width(), "There is no plug-in."))?;
     for refused in items.iter().filter(|item| item.get("state").is_some_and(|state| state != "ready")) {
-        let name = super::text(refused, "/name");
-        output::print(&output::pairs(&[(name.as_str(), super::text(refused, "/state"))], output::width()))?;
+        let (name, state) = (output::cell(refused.get("name")), output::cell(refused.get("state")));
+        output::print(&output::pairs(&[(name.as_str(), state)], output::width()))?;
     }
     output::print(&output::pairs(&[("Foreign feeds run", reader_isolation())], output::width()))
 }
