@@ -2,6 +2,7 @@
 //!
 //! - `check`: arrows, inner rules, rooms named, lints and versions inherited, licences, sources.
 //! - `golden`: writes the golden files anew (then read the difference).
+//! - `check-plugin [--fixtures DIR] EXECUTABLE [ARGUMENT…]`: tries a plug-in (docs/protocol.md).
 //! - `sizes`: functions and files that grew past what one head holds (a report, never a failure).
 
 mod arrows;
@@ -9,6 +10,7 @@ mod house;
 mod inner;
 mod licences;
 mod metadata;
+mod plugin;
 mod sizes;
 
 use anyhow::{Context, Result, bail};
@@ -22,7 +24,8 @@ fn main() -> Result<()> {
         ["check"] => check(&root),
         ["golden"] => golden(&root),
         ["sizes"] => sizes::report(&root),
-        _ => bail!("usage: cargo xtask check | golden | sizes"),
+        ["check-plugin", ..] => plugin::check(arguments.get(1..).unwrap_or_default()),
+        _ => bail!("usage: cargo xtask check | golden | sizes, or {}", plugin::USAGE),
     }
 }
 

@@ -14,6 +14,7 @@ mod duration;
 mod environment;
 mod failure;
 mod output;
+mod plugins;
 mod signals;
 #[cfg(feature = "full")]
 mod trust;
@@ -128,6 +129,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => command::audit::run(command, form).await,
         #[cfg(feature = "full")]
         Command::Explain { id } => command::finding::explain(id, form).await,
+        Command::Plugin(command) => command::plugin::run(command, form),
         #[cfg(feature = "full")]
         Command::Vercmp(command) => command::vercmp::run(command),
         Command::Completions { shell } => {

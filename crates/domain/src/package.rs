@@ -3,28 +3,32 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Where package names and versions live. In text, OSV's ecosystem name (osv.dev/docs).
+/// Where package names and versions live. In text, OSV's ecosystem name (osv.dev/docs) where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ecosystem {
     /// Debian and its derivatives, ordered by dpkg (purl type `deb`).
     Debian,
+    /// Packages of a manager that is none of the above (purl type `generic`), known to a foreign provider
+    /// only. Ordered as dpkg orders, for want of a rule of their own.
+    Generic,
 }
 
 impl Ecosystem {
+    /// All of them, for messages and tables.
+    pub const ALL: [Ecosystem; 2] = [Ecosystem::Debian, Ecosystem::Generic];
+
     /// The stable text of this ecosystem, as stored and sent.
     pub fn as_str(self) -> &'static str {
         match self {
             Ecosystem::Debian => "debian",
+            Ecosystem::Generic => "generic",
         }
     }
 
     /// The ecosystem of this text.
     pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "debian" => Some(Ecosystem::Debian),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|ecosystem| ecosystem.as_str() == text)
     }
 }
 
@@ -60,6 +64,7 @@ impl PackageVersion {
             Ecosystem::Debian => {
                 format!("pkg:deb/debian/{}@{}?arch={}", self.name, self.version, self.architecture)
             }
+            Ecosystem::Generic => format!("pkg:generic/{}@{}?arch={}", self.name, self.version, self.architecture),
         }
     }
 }

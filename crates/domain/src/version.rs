@@ -26,7 +26,7 @@ impl Scheme {
     /// The scheme that orders an ecosystem's versions.
     pub fn of(ecosystem: Ecosystem) -> Self {
         match ecosystem {
-            Ecosystem::Debian => Scheme::Dpkg,
+            Ecosystem::Debian | Ecosystem::Generic => Scheme::Dpkg,
         }
     }
 

@@ -38,7 +38,7 @@ pub trait Feed: Plugin {
     fn name(&self) -> FeedName;
 
     /// Where the publisher serves it; the host fetches.
-    fn url(&self) -> &'static str;
+    fn url(&self) -> &str;
 
     /// Whether this document is one of this feed, judged by its name and content alone.
     fn recognises(&self, document: Document<'_>) -> bool;

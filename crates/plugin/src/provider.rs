@@ -120,8 +120,8 @@ pub trait Provider: Plugin {
     /// Files and folders below the root, relative to it, that change whenever [`Provider::inventory`]
     /// would answer differently. The host looks at their size and time before it asks for a new
     /// inventory; an empty list makes it ask every time.
-    fn database_files(&self) -> &'static [&'static str] {
-        &[]
+    fn database_files(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Everything installed, with marks and states. Needs no root and takes no lock.

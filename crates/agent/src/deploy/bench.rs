@@ -204,10 +204,8 @@ impl FileProvider {
 impl Plugin for FileProvider {
     fn manifest(&self) -> PluginManifest {
         PluginManifest {
-            name: "files",
-            title: "packages as plain files",
-            commands: *self.commands.lock().unwrap(),
-            root: false,
+            commands: self.commands.lock().unwrap().iter().map(|command| (*command).to_owned()).collect(),
+            ..PluginManifest::new("files", "packages as plain files")
         }
     }
 }

@@ -57,7 +57,8 @@ impl Host {
             roots.iter().any(|root| PLACES.iter().any(|place| root.join(place).join(command).exists()))
         };
         let about = provider.manifest();
-        let missing: Vec<&str> = about.commands.iter().copied().filter(|command| !is_here(command)).collect();
+        let missing: Vec<&str> =
+            about.commands.iter().map(String::as_str).filter(|command| !is_here(command)).collect();
         if missing.is_empty() {
             return Ok(());
         }

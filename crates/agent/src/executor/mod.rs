@@ -58,7 +58,7 @@ impl Executor {
         let providers: Vec<Arc<dyn Provider>> = options
             .providers
             .iter()
-            .filter(|provider| policy.allows_provider(provider.manifest().name))
+            .filter(|provider| policy.allows_provider(&provider.manifest().name))
             .cloned()
             .collect();
         let read_only = options.read_only || config.read_only || policy.read_only;

@@ -89,7 +89,7 @@ impl FileProvider {
 
 impl Plugin for FileProvider {
     fn manifest(&self) -> About {
-        About { name: "files", title: "packages as plain files", commands: &[], root: false }
+        About::new("files", "packages as plain files")
     }
 }
 
@@ -98,8 +98,8 @@ impl Provider for FileProvider {
         Ecosystem::Debian
     }
 
-    fn database_files(&self) -> &'static [&'static str] {
-        &["db"]
+    fn database_files(&self) -> Vec<String> {
+        vec!["db".to_owned()]
     }
 
     fn inventory(&self, _context: &ProviderContext<'_>) -> Result<Vec<InstalledPackage>, PluginError> {

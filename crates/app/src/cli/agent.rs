@@ -38,6 +38,9 @@ pub enum Agent {
         /// This host's own policy: what it lets its server do; only root may be able to write it
         #[arg(long, value_name = "FILE", default_value = "/etc/fettle/policy.toml")]
         policy: PathBuf,
+        /// The list of foreign providers; only root may be able to write it
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/plugins.toml")]
+        plugins: PathBuf,
         /// As root: who the network-facing half runs as, in a process of its own
         #[arg(long, value_name = "USER", default_value = "fettle-agent")]
         network_user: String,
@@ -70,5 +73,8 @@ pub enum Agent {
         /// Another root directory than /
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
+        /// The list of foreign providers
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/plugins.toml")]
+        plugins: PathBuf,
     },
 }

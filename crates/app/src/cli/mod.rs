@@ -15,6 +15,7 @@ mod feed;
 mod finding;
 #[cfg(feature = "full")]
 mod host;
+mod plugin;
 #[cfg(feature = "full")]
 mod server;
 #[cfg(feature = "full")]
@@ -35,6 +36,7 @@ pub use feed::Feed;
 pub use finding::{Finding, Vulnerability};
 #[cfg(feature = "full")]
 pub use host::{Group, Host, HostToken};
+pub use plugin::Plugin;
 #[cfg(feature = "full")]
 pub use server::{Server, ServerRun};
 #[cfg(feature = "full")]
@@ -155,6 +157,9 @@ pub enum Command {
         /// finding_…, host_…, change_… or deployment_…
         id: String,
     },
+    /// Plug-ins: built-in feeds and providers, and foreign executables
+    #[command(subcommand)]
+    Plugin(Plugin),
     /// Compare two versions, or check a table of comparisons
     #[cfg(feature = "full")]
     Vercmp(Vercmp),

@@ -43,11 +43,12 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
                 enrolled.state_dir.display()
             ))
         }
-        Agent::Run { state, root, policy, network_user, read_only, once, check_in_seconds } => {
+        Agent::Run { state, root, policy, plugins, network_user, read_only, once, check_in_seconds } => {
             let run = Run {
                 state: state.clone(),
                 root: root.clone(),
                 policy: policy.clone(),
+                plugins: plugins.clone(),
                 network_user: network_user.clone(),
                 read_only: *read_only,
                 once: *once,
@@ -67,9 +68,10 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
                 Output::Table => output::print(&status_text(&serde_json::to_value(&status).map_err(Failure::failed)?)),
             }
         }
-        Agent::Inventory { root } => {
-            let inventory = fettle_agent::inventory(root, &fettle_vendors::providers(), Some(&Owners::default()))
-                .map_err(Failure::failed)?;
+        Agent::Inventory { root, plugins } => {
+            let providers = crate::plugins::providers(plugins, None)?;
+            let inventory =
+                fettle_agent::inventory(root, &providers, Some(&Owners::default())).map_err(Failure::failed)?;
             output::json(&serde_json::to_value(&inventory).map_err(Failure::failed)?)
         }
     }
@@ -91,6 +93,7 @@ pub struct Run {
     state: PathBuf,
     root: PathBuf,
     policy: PathBuf,
+    plugins: PathBuf,
     network_user: String,
     read_only: bool,
     once: bool,
@@ -131,7 +134,7 @@ impl Run {
             read_only: self.read_only,
             once: self.once,
             check_in_seconds: self.check_in_seconds,
-            providers: fettle_vendors::providers(),
+            providers: crate::plugins::providers(&self.plugins, Some(&self.state))?,
             owner: Some(Arc::new(Owners::default())),
             network: network_process(&self.state, &self.network_user, self.once)?,
         };

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod finding;
 #[cfg(feature = "full")]
 pub mod host;
+pub mod plugin;
 #[cfg(feature = "full")]
 mod render;
 #[cfg(feature = "full")]

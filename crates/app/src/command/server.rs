@@ -54,12 +54,15 @@ async fn serve(options: &ServerRun, config: Option<PathBuf>) -> Result<(), Failu
         database_url: options.database_url.clone(),
     };
     let configuration = config::load(&flags)?;
+    let data = configuration.data.clone();
+    // Each foreign feed is started once, to hear what it is.
+    let feeds = tokio::task::spawn_blocking(move || crate::plugins::feeds(&data)).await.map_err(Failure::failed)??;
     let server = ServerOptions {
         data_dir: configuration.data,
         listen: configuration.listen,
         database_url: configuration.database_url,
         settings: configuration.settings,
-        feeds: fettle_vendors::feeds(),
+        feeds,
     };
     let prepared = fettle_server::prepare(server).await.map_err(Failure::failed)?;
     announce(prepared.announcement(), options.announce_file.as_deref())?;

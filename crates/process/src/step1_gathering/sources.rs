@@ -1,7 +1,7 @@
 //! From the binary packages a host has to the source packages that publishers speak of.
 
 use super::kernel;
-use fettle_domain::package::{InstalledPackage, PackageVersion};
+use fettle_domain::package::{Ecosystem, InstalledPackage, PackageVersion};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,10 +20,17 @@ pub fn source_of(package: &PackageVersion) -> (&str, &str) {
     }
 }
 
+/// Whether publishers' statements, which go by release and source package, speak of this package. Those of
+/// `generic` do not: `curl` of a ports folder is not Debian's `curl`, and no feed says whose it is.
+fn is_spoken_of(installed: &InstalledPackage) -> bool {
+    installed.package.ecosystem == Ecosystem::Debian
+}
+
 /// All source packages of a host whose flaws are this host's. Without a kernel image, the kernel is not
 /// among them: that of a container belongs to its host.
 pub fn sources_of(packages: &[InstalledPackage]) -> BTreeSet<&str> {
-    let mut sources: BTreeSet<&str> = packages.iter().map(|installed| source_of(&installed.package).0).collect();
+    let spoken_of = packages.iter().filter(|installed| is_spoken_of(installed));
+    let mut sources: BTreeSet<&str> = spoken_of.map(|installed| source_of(&installed.package).0).collect();
     if !packages.iter().any(kernel::is_image) {
         sources.remove(kernel::SOURCE);
     }
@@ -33,7 +40,7 @@ pub fn sources_of(packages: &[InstalledPackage]) -> BTreeSet<&str> {
 /// Source package → source version → binary packages.
 pub(super) fn by_source(packages: &[InstalledPackage]) -> BTreeMap<&str, Parts<'_>> {
     let mut sources: BTreeMap<&str, Parts<'_>> = BTreeMap::new();
-    for installed in packages {
+    for installed in packages.iter().filter(|installed| is_spoken_of(installed)) {
         let (source, version) = source_of(&installed.package);
         let binaries = sources.entry(source).or_default().entry(version).or_default();
         if !binaries.contains(&installed.package.name.as_str()) {

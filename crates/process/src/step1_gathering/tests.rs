@@ -319,6 +319,9 @@ fn signed_kernel_images_are_matched_as_the_source_that_the_tracker_names() {
     assert_eq!(verdict.packages, ["linux-image-6.1.0-18-amd64", "linux-image-amd64"]);
     assert_eq!(sources_of(&packages).into_iter().collect::<Vec<_>>(), ["linux"]);
     assert!(sources_of(&packages[2..]).is_empty());
+    let mut other = packages[0].clone();
+    other.package.ecosystem = Ecosystem::Generic;
+    assert!(sources_of(&[other]).is_empty(), "Debian's statements do not speak of another manager's packages");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Need {
 /// A package as the host has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledHere {
+    /// Whose package it is.
+    pub ecosystem: Ecosystem,
     /// Version.
     pub version: String,
     /// Held back by the administrator.
@@ -88,8 +90,12 @@ pub fn choose(target: &Target<'_>, packages: &[AskedPackage], allow_removals: bo
     for need in target.needs {
         close(target, need, &mut wanted, &mut reasons);
     }
+    // One job is one package manager's. Findings are Debian's alone; without any, the first name decides.
+    let of_first = || packages.iter().find_map(|package| target.installed.get(&package.name));
+    let ecosystem =
+        if wanted.is_empty() { of_first().map_or(Ecosystem::Debian, |here| here.ecosystem) } else { Ecosystem::Debian };
     for package in packages {
-        take(target, package, &mut wanted, &mut reasons);
+        take(target, package, ecosystem, &mut wanted, &mut reasons);
     }
     if wanted.is_empty() {
         if reasons.is_empty() {
@@ -101,7 +107,7 @@ pub fn choose(target: &Target<'_>, packages: &[AskedPackage], allow_removals: bo
         return Choice { host: target.host, job: None, reasons };
     }
     let wanted = wanted.into_iter().map(|(name, version)| WantedPackage { name, version }).collect();
-    Choice { host: target.host, job: Some(Job { ecosystem: Ecosystem::Debian, wanted, allow_removals }), reasons }
+    Choice { host: target.host, job: Some(Job { ecosystem, wanted, allow_removals }), reasons }
 }
 
 fn unfit(target: &Target<'_>) -> Option<Reason> {
@@ -183,6 +189,7 @@ fn flavour(image: &str) -> Option<&str> {
 fn take(
     target: &Target<'_>,
     package: &AskedPackage,
+    ecosystem: Ecosystem,
     wanted: &mut BTreeMap<String, WantedVersion>,
     reasons: &mut Vec<Reason>,
 ) {
@@ -191,6 +198,13 @@ fn take(
         let text = format!("{name} is not installed on {}, so there is nothing to update", target.name);
         return reasons.push(Reason::new("change.not-installed", text));
     };
+    if installed.ecosystem != ecosystem {
+        let text = format!(
+            "{name} is a package of {}, this change on {} is one of {ecosystem}: ask for it in a change of its own",
+            installed.ecosystem, target.name
+        );
+        return reasons.push(Reason::new("change.other-ecosystem", text));
+    }
     if installed.held {
         let text = format!(
             "{name} is held at {} by the administrator of {}; the dry run will tell",

@@ -32,7 +32,9 @@ fn need(source: &str, packages: &[&str], verdict: VerdictState, fixed: Option<&s
 fn installed(list: &[(&str, &str)]) -> BTreeMap<String, InstalledHere> {
     list.iter()
         .map(|(name, version)| {
-            ((*name).to_owned(), InstalledHere { version: (*version).to_owned(), held: *version == "1-held" })
+            let ecosystem = if name.starts_with("port-") { Ecosystem::Generic } else { Ecosystem::Debian };
+            let held = *version == "1-held";
+            ((*name).to_owned(), InstalledHere { ecosystem, version: (*version).to_owned(), held })
         })
         .collect()
 }
@@ -82,6 +84,32 @@ fn a_kernel_comes_by_its_meta_package() {
         chosen(&without, &needs, &[], HostState::Managed, false),
         (vec![], vec!["change.kernel-without-meta".to_owned()])
     );
+}
+
+#[test]
+fn one_job_is_one_package_managers() {
+    let here = installed(&[("curl", "1"), ("port-a", "1"), ("port-b", "1")]);
+    let asked = |names: &[&str]| -> Vec<AskedPackage> {
+        names.iter().map(|name| AskedPackage { name: (*name).into(), version: None }).collect()
+    };
+    let job = |names: &[&str]| {
+        let target = Target {
+            host: host(1),
+            name: "web-1",
+            state: HostState::Managed,
+            read_only: false,
+            installed: &here,
+            needs: &[],
+        };
+        choose(&target, &asked(names), false)
+    };
+    let ports = job(&["port-a", "port-b"]).job.unwrap();
+    assert_eq!((ports.ecosystem, ports.wanted.len()), (Ecosystem::Generic, 2));
+    let mixed = job(&["curl", "port-a"]);
+    let topics: Vec<&str> = mixed.reasons.iter().map(|reason| reason.topic.as_str()).collect();
+    assert_eq!(topics, ["change.asked-by-name", "change.other-ecosystem"]);
+    let mixed = mixed.job.unwrap();
+    assert_eq!((mixed.ecosystem, mixed.wanted.len()), (Ecosystem::Debian, 1));
 }
 
 #[test]

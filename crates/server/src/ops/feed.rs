@@ -22,7 +22,7 @@ pub async fn list(state: &AppState, actor: &Actor) -> Result<FeedList, OpsError>
             let record = records.iter().find(|record| record.name == name);
             FeedView {
                 name: name.0.clone(),
-                title: publisher.manifest().title.to_owned(),
+                title: publisher.manifest().title,
                 url: publisher.url().to_owned(),
                 source: record.map(|record| record.source.clone()).unwrap_or_default(),
                 checked_at: record.map(|record| record.checked_at.to_string()),

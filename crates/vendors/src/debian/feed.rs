@@ -29,7 +29,7 @@ pub struct DebianTracker;
 
 impl Plugin for DebianTracker {
     fn manifest(&self) -> Manifest {
-        Manifest { name: "debian-tracker", title: "Debian security tracker", commands: &[], root: false }
+        Manifest::new("debian-tracker", "Debian security tracker")
     }
 }
 

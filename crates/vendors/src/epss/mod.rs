@@ -18,7 +18,7 @@ pub struct Epss;
 
 impl Plugin for Epss {
     fn manifest(&self) -> Manifest {
-        Manifest { name: "epss", title: "FIRST exploit prediction scores", commands: &[], root: false }
+        Manifest::new("epss", "FIRST exploit prediction scores")
     }
 }
 

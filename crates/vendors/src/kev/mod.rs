@@ -16,7 +16,7 @@ pub struct CisaKev;
 
 impl Plugin for CisaKev {
     fn manifest(&self) -> Manifest {
-        Manifest { name: "cisa-kev", title: "CISA known exploited vulnerabilities", commands: &[], root: false }
+        Manifest::new("cisa-kev", "CISA known exploited vulnerabilities")
     }
 }
 

@@ -25,7 +25,7 @@ pub struct OsvDebian;
 
 impl Plugin for OsvDebian {
     fn manifest(&self) -> Manifest {
-        Manifest { name: "osv-debian", title: "OSV records for Debian", commands: &[], root: false }
+        Manifest::new("osv-debian", "OSV records for Debian")
     }
 }
 

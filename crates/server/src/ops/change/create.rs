@@ -400,16 +400,21 @@ impl<'a> Inventories<'a> {
     ) -> fettle_store::Result<&BTreeMap<String, InstalledHere>> {
         if !self.known.contains_key(digest) {
             let packages = inventory::host_packages(connection, self.dictionary, host)?;
-            let some = packages
+            let mut some = BTreeMap::new();
+            let asked = packages
                 .into_iter()
                 .filter(|installed| {
                     self.names.contains(installed.package.name.as_str())
                         || installed.package.name.starts_with("linux-image-")
                 })
-                .map(|installed| {
-                    (installed.package.name, InstalledHere { version: installed.package.version, held: installed.held })
-                })
-                .collect();
+                .map(|installed| (installed.package, installed.held));
+            for (package, held) in asked {
+                let ecosystem = package.ecosystem;
+                // Of two managers' packages of one name, the distribution's is meant.
+                if some.get(&package.name).is_none_or(|known: &InstalledHere| ecosystem <= known.ecosystem) {
+                    some.insert(package.name, InstalledHere { ecosystem, version: package.version, held });
+                }
+            }
             self.known.insert(digest.to_owned(), some);
         }
         self.known.get(digest).ok_or_else(|| StoreError::not_found(format!("the inventory of {host}")))

@@ -65,10 +65,9 @@ impl AptProvider {
 impl Plugin for AptProvider {
     fn manifest(&self) -> PluginManifest {
         PluginManifest {
-            name: "apt",
-            title: "Debian packages by apt-get and dpkg",
-            commands: &["apt-get", "apt-cache", "apt-mark", "dpkg", "dpkg-deb", "setsid"],
+            commands: ["apt-get", "apt-cache", "apt-mark", "dpkg", "dpkg-deb", "setsid"].map(str::to_owned).to_vec(),
             root: true,
+            ..PluginManifest::new("apt", "Debian packages by apt-get and dpkg")
         }
     }
 }
@@ -78,8 +77,10 @@ impl Provider for AptProvider {
         Ecosystem::Debian
     }
 
-    fn database_files(&self) -> &'static [&'static str] {
-        &["var/lib/dpkg/status", "var/lib/dpkg/updates", "var/lib/apt/extended_states", "var/lib/apt/lists"]
+    fn database_files(&self) -> Vec<String> {
+        ["var/lib/dpkg/status", "var/lib/dpkg/updates", "var/lib/apt/extended_states", "var/lib/apt/lists"]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     fn inventory(&self, context: &ProviderContext<'_>) -> Result<Vec<InstalledPackage>, PluginError> {
