@@ -15,7 +15,7 @@ use fettle_domain::access::Permission::{
 };
 use fettle_wire::api::change::{
     ChangeAct, ChangeApprove, ChangeCreate, ChangeDetail, ChangeEvent, ChangeEventList, ChangeHostList, ChangeList,
-    DeploymentDetail, DeploymentList, DeploymentLog,
+    DeploymentDetail, DeploymentList, DeploymentLog, HostChecksList,
 };
 use fettle_wire::api::finding::Explanation;
 use serde::Deserialize;
@@ -56,6 +56,9 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/changes/{id}/deployments", MayRead, "List the deployments of a change", deployments)
             .query(DEPLOYMENTS)
             .response::<DeploymentList>(),
+        Endpoint::get("/changes/{id}/checks", MayRead, "List what the health checks of each host found last", checks)
+            .query(PAGE)
+            .response::<HostChecksList>(),
         Endpoint::get("/changes/{id}/explain", MayRead, "Say why a change is as it is, and what it waits for", explain)
             .response::<Explanation>(),
         Endpoint::get("/changes/{id}/history", MayRead, "List the events of a change, oldest first", history)
@@ -170,6 +173,15 @@ async fn deployments(
     Params(page): Params<Page>,
 ) -> Answer<DeploymentList> {
     Ok(Json(ops::change::deployments(&state, &actor, &id, page.state, page.after, page.limit).await?))
+}
+
+async fn checks(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Params(page): Params<Page>,
+) -> Answer<HostChecksList> {
+    Ok(Json(ops::change::checks(&state, &actor, &id, page.after, page.limit).await?))
 }
 
 async fn explain(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id) -> Answer<Explanation> {

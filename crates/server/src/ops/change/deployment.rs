@@ -40,17 +40,19 @@ pub async fn deployments(
             deployment::deployment_list(connection, record.id, &wanted, after, limit + 1)
         })
         .await?;
-    let more = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next = if more {
-        records.last().map(|last| format!("{}.{}", last.id, URL_SAFE_NO_PAD.encode(&last.host_name)))
-    } else {
-        None
-    };
+    let next = cut(&mut records, limit);
     Ok(DeploymentList { items: records.iter().map(view::deployment).collect(), next, total: None })
 }
 
-fn cursor_of(text: &str) -> Result<(String, DeploymentId), OpsError> {
+/// Keeps a page of what was read, which is one more when there is a next; where that begins.
+pub(super) fn cut(records: &mut Vec<DeploymentRecord>, limit: u32) -> Option<String> {
+    let more = records.len() > limit as usize;
+    records.truncate(limit as usize);
+    let last = records.last().filter(|_| more)?;
+    Some(format!("{}.{}", last.id, URL_SAFE_NO_PAD.encode(&last.host_name)))
+}
+
+pub(super) fn cursor_of(text: &str) -> Result<(String, DeploymentId), OpsError> {
     text.split_once('.')
         .and_then(|(id, name)| {
             let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;

@@ -1,0 +1,71 @@
+//! Health checks of a change: what each host saw last. The evidence stands in the events of its tasks.
+
+use super::super::finding::reason_views;
+use super::super::{OpsError, page_length};
+use super::deployment::{cursor_of, cut};
+use crate::AppState;
+use crate::access::Actor;
+use fettle_domain::access::Permission;
+use fettle_domain::machine::{Machine as _, TaskState};
+use fettle_store::systems::change::{self, ChangeEventRecord};
+use fettle_store::systems::deployment::{self, DeploymentRecord};
+use fettle_wire::api::change::{HostChecks, HostChecksList};
+
+/// Events of one deployment that are looked through.
+const EVENTS: u32 = 500;
+/// Hosts of a page: each costs a look into its events.
+const HOSTS: u32 = 200;
+
+/// A page of a change's hosts with their checks, by host name.
+pub async fn checks(
+    state: &AppState,
+    actor: &Actor,
+    change: &str,
+    after: Option<String>,
+    limit: Option<u32>,
+) -> Result<HostChecksList, OpsError> {
+    actor.require(Permission::ChangeRead)?;
+    let after = after.filter(|text| !text.is_empty()).as_deref().map(cursor_of).transpose()?;
+    let limit = page_length(limit).min(HOSTS);
+    let text = change.to_owned();
+    let (items, next) = state
+        .store
+        .read(move |connection| {
+            let record = super::resolve(connection, &text)?;
+            let mut records = deployment::deployment_list(connection, record.id, &[], after, limit + 1)?;
+            let next = cut(&mut records, limit);
+            let mut items = Vec::with_capacity(records.len());
+            for record in &records {
+                let events = change::deployment_events(connection, record.id, false, 0, EVENTS)?;
+                items.push(of(record, &events));
+            }
+            Ok((items, next))
+        })
+        .await?;
+    Ok(HostChecksList { items, next })
+}
+
+/// The last event of a task that speaks of health. What is seen after an undo is told with the undo.
+fn of(record: &DeploymentRecord, events: &[ChangeEventRecord]) -> HostChecks {
+    let failing = TaskState::Undo.as_str();
+    let speaks = |event: &&ChangeEventRecord| {
+        event.machine == TaskState::NAME && event.reasons.iter().any(|reason| is_health(&reason.topic))
+    };
+    let failure = events.iter().rev().filter(speaks).find(|event| event.state == failing);
+    let last = failure.or_else(|| events.iter().rev().find(speaks));
+    let results: Vec<_> = last.iter().flat_map(|event| &event.reasons).cloned().collect();
+    let results: Vec<_> = results.into_iter().filter(|reason| is_health(&reason.topic)).collect();
+    HostChecks {
+        deployment: record.id.to_string(),
+        host: record.host.to_string(),
+        host_name: record.host_name.clone(),
+        task: last.map_or_else(String::new, |event| event.event.clone()),
+        at: last.map_or_else(String::new, |event| event.at.to_string()),
+        failed: failure.is_some(),
+        results: reason_views(&results),
+    }
+}
+
+fn is_health(topic: &str) -> bool {
+    topic.starts_with("health.")
+}
