@@ -20,6 +20,8 @@ pub enum Phase {
 pub struct Look<'a> {
     /// Which.
     pub check: &'a HealthCheck,
+    /// Who asks for it: what its reasons rest on.
+    pub source: &'a str,
     /// Before the change; `None` when it was not looked at then.
     pub before: Option<&'a Seen>,
     /// Now.
@@ -64,7 +66,7 @@ impl HealthCheck {
 /// Judges.
 pub fn judge(phase: Phase, looks: &[Look<'_>]) -> Judgement {
     let mut judgement = Judgement::default();
-    for Look { check, before, now } in looks {
+    for Look { check, source, before, now } in looks {
         if !check.counts(phase, *before) {
             continue;
         }
@@ -82,7 +84,7 @@ pub fn judge(phase: Phase, looks: &[Look<'_>]) -> Judgement {
             (_, false, _) if failed => ("health.not-met", "must hold after the change, and does not"),
             (_, false, _) => ("health.bad-before", "was bad before and still is, which is not blamed on the change"),
         };
-        let reason = Reason::new(topic, format!("{}: {said}: {}", check.name, now.evidence));
+        let reason = Reason::from_source(topic, format!("{}: {said}: {}", check.name, now.evidence), *source);
         if failed { judgement.failures.push(reason) } else { judgement.notes.push(reason) }
     }
     judgement
@@ -98,7 +100,7 @@ mod tests {
         check.when = when;
         let seen = |holds| Seen { holds, evidence: "evidence".to_owned() };
         let (before, now) = (before.map(seen), seen(now));
-        let judged = judge(phase, &[Look { check: &check, before: before.as_ref(), now: &now }]);
+        let judged = judge(phase, &[Look { check: &check, source: "the change", before: before.as_ref(), now: &now }]);
         for reason in judged.failures.iter().chain(&judged.notes) {
             assert!(reason.text.starts_with("port 80: ") && reason.text.ends_with(": evidence"), "{}", reason.text);
         }
