@@ -4,6 +4,8 @@
 
 mod process;
 mod replaced;
+#[cfg(test)]
+mod replaced_tests;
 mod sockets;
 
 use crate::disk::files;

@@ -82,8 +82,9 @@ fn read(folder: &Path, pid: u32, root: &Path) -> Option<Process> {
 
 fn replaced_files(folder: &Path, root: &Path, executable: &str, deleted: bool) -> BTreeSet<String> {
     let mut replaced = mapped_replaced_files(folder, root);
-    if deleted && !executable.starts_with("/memfd:") {
-        replaced.insert(inside(executable, root));
+    let executable = inside(executable, root);
+    if deleted && is_lasting(&executable) {
+        replaced.insert(executable);
     }
     replaced
 }
@@ -121,8 +122,8 @@ fn mapped_replaced_files(folder: &Path, root: &Path) -> BTreeSet<String> {
             Ok(length) if length > 0 => {}
             _ => break,
         }
-        if let Some(path) = replaced_code(&String::from_utf8_lossy(&line)) {
-            found.insert(inside(path, root));
+        if let Some(path) = replaced_code(&String::from_utf8_lossy(&line), root) {
+            found.insert(path);
             if found.len() == MOST_REPLACED {
                 break;
             }
@@ -131,12 +132,17 @@ fn mapped_replaced_files(folder: &Path, root: &Path) -> BTreeSet<String> {
     found
 }
 
-/// The file of a line of `maps` when it is *code* of a regular file that is gone. Data is left out on
-/// purpose: caches and databases are deleted while in use every day.
-fn replaced_code(line: &str) -> Option<&str> {
+/// The file of a line of `maps`, as seen inside the root, when it is *code* of a regular file that is
+/// gone. Data is left out on purpose: caches and databases are deleted while in use every day.
+fn replaced_code(line: &str, root: &Path) -> Option<String> {
     let line = line.trim_end().strip_suffix(" (deleted)")?;
     let executable = line.split_whitespace().nth(1).is_some_and(|permissions| permissions.contains('x'));
-    let path = line.find('/').and_then(|at| line.get(at..))?;
+    let path = inside(line.find('/').and_then(|at| line.get(at..))?, root);
+    (executable && is_lasting(&path)).then_some(path)
+}
+
+/// Whether a path is a place where packages put files, not one of the kernel, of a moment or of people.
+fn is_lasting(path: &str) -> bool {
     let elsewhere = [
         "/dev/",
         "/memfd:",
@@ -152,7 +158,7 @@ fn replaced_code(line: &str) -> Option<&str> {
         "/home/",
         "/proc/",
     ];
-    (executable && !elsewhere.iter().any(|prefix| path.starts_with(prefix))).then_some(path)
+    !elsewhere.iter().any(|prefix| path.starts_with(prefix))
 }
 
 fn group_path(cgroup: &str) -> Option<&str> {
@@ -225,7 +231,8 @@ mod tests {
     fn only_code_of_deleted_files_counts() {
         let code =
             "7f1c00000000-7f1c00100000 r-xp 00028000 08:01 131 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n";
-        assert_eq!(replaced_code(code), Some("/usr/lib/x86_64-linux-gnu/libssl.so.3"));
+        let replaced_code = |line: &str| replaced_code(line, Path::new("/"));
+        assert_eq!(replaced_code(code).as_deref(), Some("/usr/lib/x86_64-linux-gnu/libssl.so.3"));
         for other in [
             code.replace("r-xp", "r--p"),
             code.replace(" (deleted)", ""),

@@ -9,6 +9,8 @@ mod http;
 mod logs;
 mod machine;
 mod own;
+#[cfg(test)]
+mod tests;
 
 use crate::facts;
 use crate::report::Masker;
