@@ -118,7 +118,7 @@ fn what_counts_after_counts_only_once_services_run_the_new_version() {
     let order = self::order(&bench, &["port=80,when=after,within=0s"]);
     assert_eq!(bench.survive(&order), S::Undone);
     let failed = texts(&told(&bench, "verify-after-reboot", TaskState::Undo));
-    assert!(failed.contains("health.not-met: port 80: must hold after the change, and does not"), "{failed}");
+    assert!(failed.contains("health.not-met: port tcp:80: must hold after the change, and does not"), "{failed}");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn checks_are_looked_at_again_after_a_reboot() {
     assert_eq!(bench.live(&order).unwrap(), Ended::Rebooting);
     assert_eq!(bench.survive(&order), S::Undone);
     let failed = texts(&told(&bench, "verify-after-reboot", TaskState::Undo));
-    assert!(failed.contains("health.broken: port 80"), "{failed}");
+    assert!(failed.contains("health.broken: port tcp:80"), "{failed}");
 }
 
 #[test]

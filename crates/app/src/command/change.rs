@@ -169,9 +169,10 @@ async fn checks_seen(client: &Client, id: &str, width: usize) -> Result<(), Fail
             let failed = host.get("failed").and_then(Value::as_bool).unwrap_or(false);
             let word = if failed { "failed" } else { "good" };
             output::print(&format!(
-                "\nHealth of {}: {word} ({})\n{results}",
+                "\nHealth of {}: {word} ({} of {})\n{results}",
                 text(host, "/host_name"),
-                text(host, "/task")
+                text(host, "/task"),
+                text(host, "/deployment")
             ))?;
         }
     }
@@ -311,6 +312,12 @@ pub async fn deployment(command: &Deployment, form: Output) -> Result<(), Failur
     let tasks = json!({ "items": answer.get("tasks") });
     let columns = [fixed("#", "/number"), flexible("TASK", "/name"), fixed("STATE", "/state"), fixed("AT", "/at")];
     output::print(&format!("\n{}", output::table(&tasks, &columns, width, "No task has begun.")))?;
+    for task in answer.get("tasks").and_then(Value::as_array).into_iter().flatten() {
+        let said = reasons(task, "/reasons", width);
+        if !said.is_empty() {
+            output::print(&format!("\n{}\n{said}", text(task, "/name")))?;
+        }
+    }
     let why = reasons(&answer, "/reasons", width);
     if !why.is_empty() {
         output::print(&format!("\nWhy\n{why}"))?;

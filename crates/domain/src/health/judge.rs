@@ -102,7 +102,7 @@ mod tests {
         let (before, now) = (before.map(seen), seen(now));
         let judged = judge(phase, &[Look { check: &check, source: "the change", before: before.as_ref(), now: &now }]);
         for reason in judged.failures.iter().chain(&judged.notes) {
-            assert!(reason.text.starts_with("port 80: ") && reason.text.ends_with(": evidence"), "{}", reason.text);
+            assert!(reason.text.starts_with("port tcp:80: ") && reason.text.ends_with(": evidence"), "{}", reason.text);
         }
         let failures = judged.failures.iter().map(|reason| format!("!{}", reason.topic));
         failures.chain(judged.notes.iter().map(|reason| reason.topic.clone())).collect()

@@ -69,7 +69,7 @@ fn read(text: &str) -> Result<HealthCheck, String> {
         _ => (false, false),
     };
     Ok(HealthCheck {
-        name: name.unwrap_or_else(|| default_name(kind, &value)),
+        name: name.unwrap_or_else(|| default_name(&probe)),
         when: match when.as_deref() {
             None if is_log => When::After,
             None => When::Both,
@@ -85,8 +85,8 @@ fn read(text: &str) -> Result<HealthCheck, String> {
     })
 }
 
-fn default_name(kind: &str, value: &str) -> String {
-    format!("{kind} {value}")
+fn default_name(probe: &Probe) -> String {
+    format!("{} {}", probe.kind(), probe.value())
 }
 
 /// The value, and the options behind it.
@@ -282,8 +282,7 @@ impl Probe {
 /// The text that would be read as this check; what is usual is left out.
 impl fmt::Display for HealthCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, value) = (self.probe.kind(), self.probe.value());
-        write!(f, "{kind}={value}")?;
+        write!(f, "{}={}", self.probe.kind(), self.probe.value())?;
         for (name, text) in self.probe.options() {
             write!(f, ",{name}={text}")?;
         }
@@ -305,7 +304,7 @@ impl fmt::Display for HealthCheck {
                 write!(f, ",{name}={seconds}s")?;
             }
         }
-        if self.name != default_name(kind, &value) {
+        if self.name != default_name(&self.probe) {
             write!(f, ",name={}", self.name)?;
         }
         Ok(())

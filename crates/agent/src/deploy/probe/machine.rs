@@ -96,7 +96,7 @@ fn connect(sockets: &[SocketAddr], limit: Duration) -> Seen {
 /// Whether so many processes of an executable run.
 pub(super) fn processes(root: &Path, executable: &str, at_least: u32) -> Seen {
     let found = services::processes_of(root, executable);
-    let said = format!("{found} processes of {executable} run");
+    let said = format!("processes of {executable}: {found}");
     if found >= at_least as usize { Seen::holds(said) } else { Seen::fails(format!("{said}, wanted are {at_least}")) }
 }
 
@@ -110,12 +110,26 @@ pub(super) fn disk(root: &Path, path: &str, at_least: Least) -> Seen {
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     let all = found.f_blocks.saturating_mul(found.f_frsize);
     let percent = free.saturating_mul(100).checked_div(all).unwrap_or(0);
-    let said = format!("{path} has {free} bytes of {all} free ({percent} %)");
+    let said = format!("{path} has {} of {} free ({percent} %)", shown(free), shown(all));
     let enough = match at_least {
         Least::Bytes { bytes } => free >= bytes,
         Least::Percent { percent: wanted } => percent >= u64::from(wanted),
     };
     if enough { Seen::holds(said) } else { Seen::fails(format!("{said}, wanted is {at_least}")) }
+}
+
+/// A size for people, such as `1.5 GiB`.
+fn shown(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut size, mut unit) = (bytes as f64 / 1024.0, UNITS.iter());
+    let mut name = unit.next().copied().unwrap_or_default();
+    for next in unit {
+        if size < 1024.0 {
+            break;
+        }
+        (size, name) = (size / 1024.0, next);
+    }
+    format!("{size:.1} {name}")
 }
 
 /// Whether the load of the last minute is bearable.
@@ -182,6 +196,7 @@ mod tests {
     #[test]
     fn space_is_of_the_file_system_that_is_meant() {
         let root = Path::new("/");
+        assert_eq!([shown(0), shown(1536), shown(3 << 40)], ["0.0 KiB", "1.5 KiB", "3.0 TiB"]);
         assert!(disk(root, "/", Least::Bytes { bytes: 1 }).holds);
         let seen = disk(root, "/", Least::Bytes { bytes: u64::MAX });
         assert!(!seen.holds && seen.evidence.contains("wanted is"), "{}", seen.evidence);

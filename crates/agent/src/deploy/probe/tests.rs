@@ -235,5 +235,5 @@ fn space_is_measured_on_a_small_file_system() {
     let _ = child.wait();
     assert_eq!(line.trim(), "ready");
     assert!(!seen[0].holds && !seen[1].holds && seen[2].holds && seen[3].holds, "{seen:?}");
-    assert!(seen[0].evidence.contains("of 1048576 free"), "{seen:?}");
+    assert!(seen[0].evidence.contains("of 1.0 MiB free"), "{seen:?}");
 }
