@@ -213,7 +213,16 @@ impl Lab {
     fn reboot(&self) {
         self.hostbox(&["reboot", &self.name, "h1"]);
         until("the daemons", || {
-            let ready = self.command(&["exec", &self.name, "h1", "sh", "-c", "test -s /run/fettle-demo-daemon.pid -a -s /run/other-daemon.pid"]).output();
+            let ready = self
+                .command(&[
+                    "exec",
+                    &self.name,
+                    "h1",
+                    "sh",
+                    "-c",
+                    "test -s /run/fettle-demo-daemon.pid -a -s /run/other-daemon.pid",
+                ])
+                .output();
             ready.unwrap().status.success().then_some(())
         });
     }
@@ -240,7 +249,9 @@ impl Lab {
     }
 
     fn versions(&self) -> String {
-        self.inside(&["dpkg-query", "-W", "-f", "${Version} ", "fettle-demo-app", "fettle-demo-daemon"]).trim().to_owned()
+        self.inside(&["dpkg-query", "-W", "-f", "${Version} ", "fettle-demo-app", "fettle-demo-daemon"])
+            .trim()
+            .to_owned()
     }
 
     /// What the tasks of the one deployment said, whose id stands in what `change show` printed.
@@ -328,7 +339,11 @@ fn a_machine_that_lives_is_checked_restarted_and_rebooted() {
     let change = lab.change(&arguments);
     let wanted = lab.folder.join("machines").join(&lab.name).join("h1/share/reboot-wanted");
     until("the agent to ask for the reboot", || wanted.exists().then_some(()));
-    assert_eq!(lab.daemon("fettle-demo-daemon").1, "/usr/sbin/fettle-demo-daemon", "restarted: it runs the new program");
+    assert_eq!(
+        lab.daemon("fettle-demo-daemon").1,
+        "/usr/sbin/fettle-demo-daemon",
+        "restarted: it runs the new program"
+    );
     assert_eq!(lab.daemon("other-daemon"), other, "and the other was left alone");
     lab.reboot();
     let new_boot = lab.inside(&["cat", "/proc/sys/kernel/random/boot_id"]).trim().to_owned();
@@ -348,6 +363,9 @@ fn a_machine_that_lives_is_checked_restarted_and_rebooted() {
     }
     let events = lab.tasks(&shown);
     assert!(events.contains(&old_boot) && events.contains(&new_boot), "{events}");
-    assert!(events.contains("fettle-demo-daemon was restarted: it used /usr/sbin/fettle-demo-daemon of fettle-demo-daemon"), "{events}");
+    assert!(
+        events.contains("fettle-demo-daemon was restarted: it used /usr/sbin/fettle-demo-daemon of fettle-demo-daemon"),
+        "{events}"
+    );
     assert!(!events.contains("other-daemon was restarted"), "{events}");
 }

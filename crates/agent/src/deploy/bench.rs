@@ -455,8 +455,9 @@ impl System for SimulatedHost {
 
     fn watch(&self, offered: &[HealthCheck]) -> Result<Vec<Watched>, Vec<Reason>> {
         let refused = offered.iter().filter(|check| check.probe.kind() == "command");
-        let reasons: Vec<Reason> =
-            refused.map(|check| Reason::new("health.refused", format!("`{}` is not carried out", check.name))).collect();
+        let reasons: Vec<Reason> = refused
+            .map(|check| Reason::new("health.refused", format!("`{}` is not carried out", check.name)))
+            .collect();
         if !reasons.is_empty() {
             return Err(reasons);
         }

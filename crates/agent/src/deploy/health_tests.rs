@@ -64,7 +64,10 @@ fn a_check_that_held_and_holds_no_more_undoes_the_change_with_its_evidence() {
         })
     };
     let before = of("pre-check", TaskState::Done).unwrap();
-    assert!(before.contains("health.holds: the shop: holds before the change: seen with 1.0-1 [the change]"), "{before}");
+    assert!(
+        before.contains("health.holds: the shop: holds before the change: seen with 1.0-1 [the change]"),
+        "{before}"
+    );
     let failed = of("health-checks", TaskState::Undo).unwrap();
     assert!(
         failed.contains("health.broken: the shop: held before the change and does not now: seen with 1.0-2"),

@@ -73,7 +73,12 @@ impl Executor {
         );
         let may_refresh = why_not.is_none();
         let host = Host {
-            system: Arc::new(LocalSystem::new(&options.root, &etc_of(&options.policy), state.path(), options.owner.clone())),
+            system: Arc::new(LocalSystem::new(
+                &options.root,
+                &etc_of(&options.policy),
+                state.path(),
+                options.owner.clone(),
+            )),
             spool: Arc::new(Mutex::new(Spool::open(&state.spool())?)),
             state,
             root: options.root.clone(),

@@ -10,8 +10,8 @@ mod sockets;
 
 use crate::disk::files;
 use fettle_wire::agent::Service;
-use process::Process;
 pub(crate) use process::Holder;
+use process::Process;
 pub(crate) use replaced::{Use, UsedFile, uses};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

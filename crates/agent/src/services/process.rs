@@ -174,7 +174,9 @@ fn holder_of(pid: u32, cgroup: &str) -> Holder {
         Holder::Init
     } else if path.starts_with("/user.slice/") {
         Holder::Session
-    } else if ["/machine.slice/", "/docker/", "/lxc", "/kubepods", "/libpod_parent/"].iter().any(|at| path.starts_with(at))
+    } else if ["/machine.slice/", "/docker/", "/lxc", "/kubepods", "/libpod_parent/"]
+        .iter()
+        .any(|at| path.starts_with(at))
     {
         Holder::Container
     } else if unit_of(cgroup).is_empty() {

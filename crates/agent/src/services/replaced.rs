@@ -45,9 +45,13 @@ pub(crate) fn uses(root: &Path, owner: Option<&dyn PackageOwner>) -> Vec<Use> {
     let own = own.strip_suffix(" (deleted)").unwrap_or(&own).to_owned();
     let processes = process::all(Path::new("/proc"), &root);
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    combine(processes, std::process::id(), &own, |executable| scripts.of(executable), |path| {
-        owners.entry(path.to_owned()).or_insert_with(|| ask_owner(owner, &root, path)).clone()
-    })
+    combine(
+        processes,
+        std::process::id(),
+        &own,
+        |executable| scripts.of(executable),
+        |path| owners.entry(path.to_owned()).or_insert_with(|| ask_owner(owner, &root, path)).clone(),
+    )
 }
 
 #[derive(Default)]

@@ -35,7 +35,10 @@ impl Root {
             root.copy(word, word);
         }
         let libc = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let libc = libc.lines().find_map(|line| line.find('/').map(|at| line[at..].to_owned()).filter(|path| path.contains("libc.so"))).unwrap();
+        let libc = libc
+            .lines()
+            .find_map(|line| line.find('/').map(|at| line[at..].to_owned()).filter(|path| path.contains("libc.so")))
+            .unwrap();
         root.copy(&libc, "/usr/lib/libtb.so.1.2");
         for name in ["tb-prog", "tb-other", "tb-lib-user"] {
             root.copy("/bin/sleep", &format!("/usr/sbin/{name}"));
@@ -97,7 +100,8 @@ impl Root {
         let found = uses(self.0.path(), Some(&Owner)).into_iter().map(|used| {
             assert_eq!(used.holder, Holder::Unit, "by its init script");
             assert!(!used.own);
-            let files: Vec<String> = used.files.iter().map(|file| format!("{} of {}", file.path, file.package)).collect();
+            let files: Vec<String> =
+                used.files.iter().map(|file| format!("{} of {}", file.path, file.package)).collect();
             format!("{}: {}", used.unit, files.join(", "))
         });
         found.collect()
@@ -117,10 +121,7 @@ fn exactly_who_uses_a_replaced_file_is_found() {
     root.replace("/usr/sbin/tb-prog");
     assert_eq!(root.found(), ["tb-prog: /usr/sbin/tb-prog of tb-prog"]);
     root.replace("/usr/lib/libtb.so.1.2");
-    assert_eq!(
-        root.found(),
-        ["tb-lib-user: /usr/lib/libtb.so.1.2 of libtb", "tb-prog: /usr/sbin/tb-prog of tb-prog"]
-    );
+    assert_eq!(root.found(), ["tb-lib-user: /usr/lib/libtb.so.1.2 of libtb", "tb-prog: /usr/sbin/tb-prog of tb-prog"]);
     drop(program);
     let _again = root.start("tb-prog", "");
     assert_eq!(root.found(), ["tb-lib-user: /usr/lib/libtb.so.1.2 of libtb"], "restarted, it uses the new file");

@@ -51,8 +51,7 @@ impl FromStr for HealthCheck {
 
 fn read(text: &str) -> Result<HealthCheck, String> {
     let known = || KINDS.map(|(kind, _)| kind).join(", ");
-    let (kind, rest) =
-        text.split_once('=').ok_or_else(|| format!("a check is KIND=VALUE; kinds are {}", known()))?;
+    let (kind, rest) = text.split_once('=').ok_or_else(|| format!("a check is KIND=VALUE; kinds are {}", known()))?;
     let (_, own) = KINDS
         .iter()
         .find(|(name, _)| *name == kind)
@@ -142,8 +141,7 @@ fn probe(kind: &str, value: &str, options: &mut Options) -> Result<Probe, String
                 _ => return Err("say either present=TEXT or absent=TEXT".to_owned()),
             };
             let text = value.to_owned();
-            let source =
-                if kind == "log" { LogSource::File { path: text } } else { LogSource::Journal { unit: text } };
+            let source = if kind == "log" { LogSource::File { path: text } } else { LogSource::Journal { unit: text } };
             Probe::Log { source, pattern, expect }
         }
         "disk" => Probe::Disk {
@@ -190,10 +188,8 @@ fn least(text: &str) -> Result<Least, String> {
     if let Some(percent) = text.strip_suffix('%') {
         return Ok(Least::Percent { percent: number(percent)? });
     }
-    let (digits, unit) = UNITS
-        .into_iter()
-        .find_map(|(letter, unit)| Some((text.strip_suffix(letter)?, unit)))
-        .unwrap_or((text, 1));
+    let (digits, unit) =
+        UNITS.into_iter().find_map(|(letter, unit)| Some((text.strip_suffix(letter)?, unit))).unwrap_or((text, 1));
     let bytes = number::<u64>(digits)?.checked_mul(unit).ok_or_else(|| format!("`{text}` is too much"))?;
     Ok(Least::Bytes { bytes })
 }

@@ -76,7 +76,9 @@ fn http_problem(url: &str, status: Option<u16>, contains: &Option<String>, host:
         return Some(format!("the text that is looked for is one line of at most {LONGEST_PATTERN} bytes"));
     }
     let plain = |host: &String| {
-        !host.is_empty() && host.len() < 256 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:_[]".contains(&b))
+        !host.is_empty()
+            && host.len() < 256
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:_[]".contains(&b))
     };
     if host.as_ref().is_some_and(|host| !plain(host)) { Some("that is no host name".to_owned()) } else { None }
 }

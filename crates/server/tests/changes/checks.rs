@@ -65,7 +65,8 @@ async fn checks_are_approved_with_the_plan_and_signed_into_the_order() {
             reasons,
         };
         let event = |event, reasons: Vec<Reason>| ReportBody::Deployment { deployment: id, event, reasons };
-        let broken = || Reason::from_source("health.broken", "the shop: held before and does not now: 500", "the change");
+        let broken =
+            || Reason::from_source("health.broken", "the shop: held before and does not now: 500", "the change");
         let holds = |text: &str| Reason::new("health.holds", text);
         for body in [
             event(E::Accept, vec![]),
@@ -77,7 +78,10 @@ async fn checks_are_approved_with_the_plan_and_signed_into_the_order() {
         agent.report().await;
         let seen = fleet.admin.get(&format!("{path}/checks")).await.ok();
         let host = &seen["items"][0];
-        assert_eq!((&host["task"], &host["failed"], &host["host_name"]), (&json!("pre-check"), &json!(false), &json!("web-1")));
+        assert_eq!(
+            (&host["task"], &host["failed"], &host["host_name"]),
+            (&json!("pre-check"), &json!(false), &json!("web-1"))
+        );
 
         let agent = &mut fleet.agents[0];
         for body in [

@@ -138,7 +138,8 @@ pub(super) fn load(at_most_hundredths: u32) -> Seen {
 }
 
 fn load_of(loadavg: &str, stat: &str, at_most_hundredths: u32) -> Seen {
-    let is_processor = |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_processor =
+        |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let processors = stat.lines().filter(is_processor).count().max(1) as f64;
     let Some(load) = loadavg.split_whitespace().next().and_then(|text| text.parse::<f64>().ok()) else {
         return Seen::fails("the kernel does not tell its load");

@@ -109,35 +109,27 @@ impl Prober {
                 "{} defines no command `{command}`; add `[command.{command}]` there with `argv = [\"/path\", …]`",
                 OwnChecks::path(&self.etc).display()
             )),
-            Probe::Http { url, .. } if origin == Origin::Change => {
-                http_target(url).and_then(|(address, _, _)| not_own(address))
-            }
-            Probe::Port { address: Some(address), .. } if origin == Origin::Change => not_own(*address),
-            _ => None,
+            _ => elsewhere(origin, &check.probe),
         }
     }
 
     /// Looks once.
     pub(crate) fn look(&self, watched: &Watched) -> Seen {
         let limit = Duration::from_secs(u64::from(watched.check.timeout_seconds));
+        // Once more at the last moment: the host's addresses may be others than at the beginning.
+        if let Some(why) = elsewhere(watched.origin, &watched.check.probe) {
+            return Seen::fails(why);
+        }
         let seen = match &watched.check.probe {
             Probe::Unit { unit } => machine::unit(&self.root, unit, limit, &self.scratch),
             Probe::Port { protocol, address, port } => machine::port(*protocol, *address, *port, limit),
             Probe::Process { executable, at_least } => machine::processes(&self.root, executable, *at_least),
-            Probe::Http { url, status, contains, host } => {
-                // Once more at the last moment: the host's addresses may be others than at the beginning.
-                let target = http_target(url).ok_or_else(|| format!("{url} is none that is probed"));
-                let allowed = target.and_then(|(address, port, path)| match not_own(address) {
-                    Some(why) if watched.origin == Origin::Change => Err(why),
-                    _ => Ok((address, port, path)),
-                });
-                match allowed {
-                    Ok((address, port, path)) => {
-                        http::get(&http::Request { address, port, path, host, status: *status, contains, limit })
-                    }
-                    Err(why) => Seen::fails(why),
+            Probe::Http { url, status, contains, host } => match http_target(url) {
+                Some((address, port, path)) => {
+                    http::get(&http::Request { address, port, path, host, status: *status, contains, limit })
                 }
-            }
+                None => Seen::fails(format!("{url} is none that is probed")),
+            },
             Probe::Command { command } => self.command(command, limit),
             Probe::Log { source, pattern, expect } => {
                 logs::look(&self.root, &self.scratch, source, pattern, *expect, watched, limit)
@@ -169,6 +161,15 @@ fn said(output: &str) -> String {
     if last.is_empty() { String::new() } else { format!(": {last}") }
 }
 
+/// Why a probe may not ask where it points, if so: one that came with an order asks this host only.
+fn elsewhere(origin: Origin, probe: &Probe) -> Option<String> {
+    match (origin, probe) {
+        (Origin::Change, Probe::Http { url, .. }) => http_target(url).and_then(|(address, _, _)| not_own(address)),
+        (Origin::Change, Probe::Port { address: Some(address), .. }) => not_own(*address),
+        _ => None,
+    }
+}
+
 /// Why an address is none that an order may have asked: only this host itself.
 fn not_own(address: IpAddr) -> Option<String> {
     let address = address.to_canonical();
@@ -187,4 +188,3 @@ fn shown(evidence: &str) -> String {
     let end = plain.char_indices().map(|(at, _)| at).take_while(|at| *at <= LONGEST_EVIDENCE).last().unwrap_or(0);
     format!("{}…", plain.get(..end).unwrap_or_default())
 }
-

@@ -14,8 +14,8 @@
 //! Who may write this file may run commands; so it is refused unless only root may.
 
 use crate::deploy::command::{self, User};
-use crate::facts;
 use crate::disk::files;
+use crate::facts;
 use fettle_domain::health::{HealthCheck, MOST_CHECKS};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -117,14 +117,17 @@ fn read(path: &Path) -> Result<Option<String>, String> {
     let about = file.metadata().map_err(|error| format!("cannot look at {}: {error}", path.display()))?;
     trusted(path, &about)?;
     if let Some(folder) = path.parent() {
-        let about = std::fs::metadata(folder).map_err(|error| format!("cannot look at {}: {error}", folder.display()))?;
+        let about =
+            std::fs::metadata(folder).map_err(|error| format!("cannot look at {}: {error}", folder.display()))?;
         trusted(folder, &about)?;
     }
     if !about.is_file() {
         return Err(format!("{} is no regular file", path.display()));
     }
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    file.take(LONGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     if bytes.len() as u64 > LONGEST {
         return Err(format!("{} is longer than {LONGEST} bytes", path.display()));
     }

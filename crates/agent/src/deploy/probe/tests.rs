@@ -154,7 +154,13 @@ fn a_real_server_is_asked_and_its_troubles_are_told() {
 #[test]
 fn an_order_asks_only_this_host() {
     let host = Host::new("");
-    for url in ["http://192.0.2.1/", "http://169.254.169.254/latest/meta-data", "http://0.0.0.0/", "http://[2001:db8::1]/", "http://[::ffff:10.9.8.7]/"] {
+    for url in [
+        "http://192.0.2.1/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://0.0.0.0/",
+        "http://[2001:db8::1]/",
+        "http://[::ffff:10.9.8.7]/",
+    ] {
         assert!(host.refused(&format!("http={url}")).contains("an order may probe no other"), "{url}");
     }
     assert!(host.refused("port=tcp:192.0.2.1:22").contains("192.0.2.1 is no address of this host"));

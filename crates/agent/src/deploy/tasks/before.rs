@@ -163,9 +163,11 @@ impl Task for PreCheck {
         let services = context.system.services();
         let (checks, notes) = health::before(context)?;
         let uses = context.system.uses_replaced();
-        let replaced = uses.iter().flat_map(|used| used.files.iter().map(|file| (used.name().to_owned(), file.path.clone())));
+        let replaced =
+            uses.iter().flat_map(|used| used.files.iter().map(|file| (used.name().to_owned(), file.path.clone())));
         let replaced = replaced.take(MOST_REPLACED).collect();
-        let needrestart = context.system.needrestart().map(|said| said.services.into_iter().collect()).unwrap_or_default();
+        let needrestart =
+            context.system.needrestart().map(|said| said.services.into_iter().collect()).unwrap_or_default();
         Ok(Outcome::left(Left::Before { services, checks, replaced, needrestart }, notes))
     }
 

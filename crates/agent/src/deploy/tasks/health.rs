@@ -72,11 +72,7 @@ pub(super) fn before(context: &TaskContext<'_>) -> Result<(Vec<Watched>, Vec<Rea
 }
 
 /// Waits until everything is well again. `limit`: for what ran before, and at least for every check.
-pub(super) fn wait_until_healthy(
-    context: &TaskContext<'_>,
-    phase: Phase,
-    limit: Duration,
-) -> Result<Outcome, Failure> {
+pub(super) fn wait_until_healthy(context: &TaskContext<'_>, phase: Phase, limit: Duration) -> Result<Outcome, Failure> {
     let (services, watched) = recorded(context)?;
     // After a reboot everything takes longer, checks too.
     let least = if limit > context.limits.health { limit } else { Duration::ZERO };

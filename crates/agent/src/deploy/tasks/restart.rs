@@ -233,7 +233,8 @@ mod tests {
     use super::*;
 
     fn used(unit: &str, holder: Holder, own: bool, files: &[(&str, &str)]) -> Use {
-        let file = |(path, package): &(&str, &str)| UsedFile { path: (*path).to_owned(), package: (*package).to_owned() };
+        let file =
+            |(path, package): &(&str, &str)| UsedFile { path: (*path).to_owned(), package: (*package).to_owned() };
         Use {
             unit: unit.to_owned(),
             holder,

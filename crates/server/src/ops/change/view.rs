@@ -5,7 +5,9 @@ use fettle_domain::health::HealthCheck;
 use fettle_domain::plan::{HostPlan, PackageStep};
 use fettle_store::systems::change::{ChangeEventRecord, ChangeRecord};
 use fettle_store::systems::deployment::{DeploymentRecord, TaskRecord};
-use fettle_wire::api::change::{CheckView, ChangeEvent, ChangeHost, ChangePackage, ChangeSummary, DeploymentSummary, TaskView};
+use fettle_wire::api::change::{
+    ChangeEvent, ChangeHost, ChangePackage, ChangeSummary, CheckView, DeploymentSummary, TaskView,
+};
 
 pub(super) fn summary(record: &ChangeRecord) -> ChangeSummary {
     let rollout = record.rollout_state.map(|state| state.to_string());

@@ -10,7 +10,8 @@ use axum::http::HeaderMap;
 use axum::response::Redirect;
 use fettle_domain::access::Permission;
 use fettle_wire::api::change::{
-    ChangeApprove, ChangeCreate, ChangeDetail, ChangeHostList, ChangePackage, DeploymentList, HostChecks, HostChecksList,
+    ChangeApprove, ChangeCreate, ChangeDetail, ChangeHostList, ChangePackage, DeploymentList, HostChecks,
+    HostChecksList,
 };
 use maud::{Markup, html};
 use serde::Deserialize;
