@@ -20,6 +20,9 @@ const FIXED: &str = "1.0-1+deb12u1";
 
 /// The daemon as an old system starts it.
 const SCRIPT: &str = r#"#!/bin/sh
+### BEGIN INIT INFO
+# Provides: NAME
+### END INIT INFO
 case $1 in
 start) /usr/sbin/NAME infinity </dev/null >/dev/null 2>&1 & echo $! >/run/NAME.pid;;
 stop) kill "$(cat /run/NAME.pid)"; while kill -0 "$(cat /run/NAME.pid)" 2>/dev/null; do :; done;;

@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Services whose restart ends sessions, cuts the network or takes the host down with it, by the
 /// beginnings of their names; the list follows needrestart's own (`override_rc`). They are named and
 /// left to a person or a reboot.
-const LEFT_ALONE: [&str; 44] = [
+const LEFT_ALONE: [&str; 46] = [
     "apt-daily",
     "autovt@",
     "bird",
     "bluetooth",
     "cloud-",
+    "cron-",
     "dbus",
     "display-manager",
     "docker",
@@ -56,6 +57,7 @@ const LEFT_ALONE: [&str; 44] = [
     "wpa_supplicant",
     "xdm",
     "xendomains",
+    "zfs-fuse",
 ];
 
 /// Programs outside services that are named one by one.
@@ -210,7 +212,7 @@ fn why_left(used: &Use, named: Option<&BTreeSet<String>>) -> Option<&'static str
         Holder::Unit if used.unit == own_unit() => Some("the agent itself, which restarts by itself later"),
         Holder::Unit if is_left_alone(&used.unit) => Some("left alone: a restart would cut people or the host off"),
         Holder::Unit if named.is_some_and(|named| !named.contains(&used.unit)) => {
-            Some("needrestart does not name it: an exception of the administrator?")
+            Some("needrestart does not name it: an exception in its configuration?")
         }
         Holder::Unit => None,
     }

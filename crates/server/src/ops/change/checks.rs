@@ -12,7 +12,7 @@ use fettle_store::systems::deployment::{self, DeploymentRecord};
 use fettle_wire::api::change::{HostChecks, HostChecksList};
 
 /// Events of one deployment that are looked through.
-const EVENTS: u32 = 500;
+const EVENTS: u32 = 50;
 /// Hosts of a page: each costs a look into its events.
 const HOSTS: u32 = 200;
 
@@ -36,7 +36,7 @@ pub async fn checks(
             let next = cut(&mut records, limit);
             let mut items = Vec::with_capacity(records.len());
             for record in &records {
-                let events = change::deployment_events(connection, record.id, false, 0, EVENTS)?;
+                let events = change::health_events(connection, record.id, EVENTS)?;
                 items.push(of(record, &events));
             }
             Ok((items, next))
@@ -45,14 +45,11 @@ pub async fn checks(
     Ok(HostChecksList { items, next })
 }
 
-/// The last event of a task that speaks of health. What is seen after an undo is told with the undo.
-fn of(record: &DeploymentRecord, events: &[ChangeEventRecord]) -> HostChecks {
+/// The last event, or the failing one: what is seen after an undo is told with the undo.
+fn of(record: &DeploymentRecord, newest_first: &[ChangeEventRecord]) -> HostChecks {
     let failing = TaskState::Undo.as_str();
-    let speaks = |event: &&ChangeEventRecord| {
-        event.machine == TaskState::NAME && event.reasons.iter().any(|reason| is_health(&reason.topic))
-    };
-    let failure = events.iter().rev().filter(speaks).find(|event| event.state == failing);
-    let last = failure.or_else(|| events.iter().rev().find(speaks));
+    let failure = newest_first.iter().find(|event| event.state == failing);
+    let last = failure.or(newest_first.first());
     let results: Vec<_> = last.iter().flat_map(|event| &event.reasons).cloned().collect();
     let results: Vec<_> = results.into_iter().filter(|reason| is_health(&reason.topic)).collect();
     HostChecks {
