@@ -5,6 +5,7 @@
 //! commands of that file and nothing else, it asks only this host's own addresses, and it learns how
 //! many lines of a log match but not what stands in them.
 
+mod by_hand;
 mod http;
 mod logs;
 mod machine;
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use by_hand::{CheckSeen, ChecksError, look_at_checks};
 pub(crate) use logs::LogMark;
 pub(crate) use own::OwnChecks;
 
