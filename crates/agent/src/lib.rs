@@ -22,6 +22,7 @@ mod status;
 
 pub use channel::ChannelError;
 pub use config::ConfigError;
+pub use deploy::probe::{CheckSeen, ChecksError, look_at_checks};
 pub use disk::files::DiskError;
 pub use disk::log::LogError;
 pub use disk::state::StateError;

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod advisory;
 pub mod finding;
+pub mod health;
 pub mod host;
 pub mod id;
 pub mod machine;

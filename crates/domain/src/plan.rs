@@ -1,5 +1,6 @@
 //! Plans: the immutable content of a change, and what a dry run found for each host.
 
+use crate::health::HealthCheck;
 use crate::host::OsRelease;
 use crate::id::{ChangeId, HostId, PlanId};
 use crate::package::Ecosystem;
@@ -133,6 +134,9 @@ pub struct Plan {
     pub restart_services: bool,
     /// Whether hosts may be rebooted when the change needs it.
     pub reboot: RebootPolicy,
+    /// What must hold on each host before and after, besides what runs there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<HealthCheck>,
     /// Why the plan is what it is, and what is waiting on what.
     pub report: Vec<Reason>,
 }

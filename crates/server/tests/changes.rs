@@ -6,6 +6,7 @@
 mod changes {
     mod agent;
     mod approval;
+    mod checks;
     mod fleet;
     mod orders;
     mod reports;

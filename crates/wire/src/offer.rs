@@ -2,6 +2,7 @@
 //! made and verified by `fettle-content`; the payload type names form and version, so that TUF and
 //! Uptane metadata can take their place later.
 
+use fettle_domain::health::HealthCheck;
 use fettle_domain::plan::{Manifest, RebootPolicy};
 use fettle_domain::{ChangeId, DeploymentId, HostId, PlanId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,10 @@ pub struct Offer {
     pub restart_services: bool,
     /// Whether to reboot.
     pub reboot: RebootPolicy,
+    /// What must hold before and after, besides what runs there. A command is only named: the host's
+    /// own file says what it is.
+    #[serde(default)]
+    pub checks: Vec<HealthCheck>,
     /// Begin no earlier.
     pub window_start: Timestamp,
     /// Begin no later.

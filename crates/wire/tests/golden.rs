@@ -228,6 +228,10 @@ fn golden_work() {
             manifest: manifest(),
             restart_services: true,
             reboot: RebootPolicy::Never,
+            checks: vec![
+                "http=http://127.0.0.1:8080/health,status=200,contains=ok,within=30s".parse().expect("a check"),
+                "command=shop-self-test,when=always,name=the shop sells".parse().expect("a check"),
+            ],
             window_start: at(20),
             window_end: at(3620),
             expires: at(7200),

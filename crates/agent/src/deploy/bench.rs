@@ -3,6 +3,8 @@
 
 use super::desk::{Desk, Rights};
 use super::engine::{Ended, Engine, EngineError, Host};
+use super::needrestart::NeedRestart;
+use super::probe::{Origin, Watched};
 use super::system::System;
 use super::tasks::Limits;
 use crate::clock::{self, Stop};
@@ -10,7 +12,10 @@ use crate::disk::StateDir;
 use crate::disk::log::Fuse;
 use crate::facts::PackageSummary;
 use crate::report::Spool;
+use crate::services::{Holder, Use, UsedFile};
 use fettle_content::{PublicKey, SigningKey, sha256_hex};
+use fettle_domain::health::{HealthCheck, Seen};
+use fettle_domain::host::Kernel;
 use fettle_domain::machine::{DeploymentEvent, DeploymentState};
 use fettle_domain::package::{Ecosystem, InstallState, InstalledPackage, PackageVersion};
 use fettle_domain::plan::{Job, Manifest, PackageFile, PackageStep, RebootPolicy, RehearsalOutcome};
@@ -70,6 +75,7 @@ pub(crate) fn offer(action: OfferAction, now: Timestamp, sequence: u64) -> Offer
         manifest: manifest(),
         restart_services: true,
         reboot: RebootPolicy::Never,
+        checks: Vec::new(),
         window_start: earlier,
         window_end: now.after(hour),
         expires: now.after(2 * hour),
@@ -360,7 +366,17 @@ pub(crate) struct Sim {
     pub(crate) breaks_from_boot: Option<u32>,
     /// The service still runs with the version it was started with.
     started_with: Option<String>,
+    /// What a look finds: the check, the installed version of the app, the number of boots.
+    pub(crate) look: Option<Box<dyn FnMut(&HealthCheck, &str, u32) -> Seen + Send>>,
+    /// Others that use replaced files, always.
+    pub(crate) also_uses: Vec<Use>,
+    pub(crate) needrestart: Option<NeedRestart>,
+    /// The kernel that runs, by boots; the newest installed one is `KERNEL`.
+    pub(crate) kernels: Vec<&'static str>,
 }
+
+/// Newest installed kernel of the simulated host.
+pub(crate) const KERNEL: &str = "6.1.0-20-amd64";
 
 impl SimulatedHost {
     fn app(&self) -> String {
@@ -434,6 +450,62 @@ impl System for SimulatedHost {
     fn first_ephemeral_port(&self) -> u16 {
         32_768
     }
+
+    fn watch(&self, offered: &[HealthCheck]) -> Result<Vec<Watched>, Vec<Reason>> {
+        let refused = offered.iter().filter(|check| check.probe.kind() == "command");
+        let reasons: Vec<Reason> = refused
+            .map(|check| Reason::new("health.refused", format!("`{}` is not carried out", check.name)))
+            .collect();
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        let watched = offered.iter().map(|check| Watched {
+            check: check.clone(),
+            origin: Origin::Change,
+            mark: None,
+            before: None,
+        });
+        Ok(watched.collect())
+    }
+
+    fn look(&self, watched: &Watched) -> Seen {
+        let app = self.app();
+        let mut sim = self.sim.lock().unwrap();
+        let boots = sim.boots;
+        match &mut sim.look {
+            Some(look) => look(&watched.check, &app, boots),
+            None => Seen::holds("as simulated"),
+        }
+    }
+
+    fn uses_replaced(&self) -> Vec<Use> {
+        let services = self.services();
+        let sim = self.sim.lock().unwrap();
+        let pending = services.into_iter().filter(|service| service.restart_pending);
+        let uses = pending.map(|service| Use {
+            unit: service.unit,
+            holder: Holder::Unit,
+            executable: service.executable,
+            files: vec![UsedFile { path: "/usr/sbin/app".to_owned(), package: "app".to_owned() }],
+            own: false,
+        });
+        uses.chain(sim.also_uses.iter().cloned()).collect()
+    }
+
+    fn needrestart(&self) -> Option<NeedRestart> {
+        self.sim.lock().unwrap().needrestart.clone()
+    }
+
+    fn kernel(&self, _packages: &PackageSummary) -> Kernel {
+        let sim = self.sim.lock().unwrap();
+        let Some(runs) = sim.kernels.get(sim.boots as usize) else { return Kernel::default() };
+        Kernel {
+            running_release: (*runs).to_owned(),
+            running_version: format!("of {runs}"),
+            newest_installed_release: KERNEL.to_owned(),
+            newest_installed_version: format!("of {KERNEL}"),
+        }
+    }
 }
 
 /// A host in a folder that can be killed and started again.
@@ -467,6 +539,7 @@ impl Bench {
         }
         let system = SimulatedHost { sim: Mutex::default(), fuse: fuse.clone(), root: root.clone() };
         let limits = Limits {
+            health_before: Duration::from_millis(5),
             health: Duration::from_millis(20),
             health_after_reboot: Duration::from_millis(20),
             pause: Duration::from_millis(1),

@@ -16,16 +16,38 @@ const MOST_OUTPUT: u64 = 16 << 10;
 /// How often the end of the process is looked for.
 const STEP: Duration = Duration::from_millis(50);
 
+/// As whom a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) id: u32,
+    pub(crate) group: u32,
+}
+
 /// Runs it; `Err` says in words what went wrong, with the end of the output. Output goes to a file of
 /// `scratch`, not to a pipe: a child left in the background cannot make us wait.
 pub(crate) fn run(argv: &[&str], limit: Duration, scratch: &Path) -> Result<String, String> {
+    run_as(argv, limit, scratch, None, MOST_OUTPUT)
+}
+
+/// The same as another user, who then has no further groups, with so much of its output's end.
+pub(crate) fn run_as(
+    argv: &[&str],
+    limit: Duration,
+    scratch: &Path,
+    user: Option<User>,
+    most_output: u64,
+) -> Result<String, String> {
     let shown = argv.join(" ");
     let (program, arguments) = argv.split_first().ok_or("no command")?;
     let log_path = scratch.join("command-output");
     let log = files::create(&log_path, 0o600).map_err(|error| error.to_string())?;
     let copies = log.try_clone().and_then(|out| Ok((out, log.try_clone()?)));
     let (out, err) = copies.map_err(|error| format!("cannot run {shown}: {error}"))?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    if let Some(user) = user {
+        command.gid(user.group).uid(user.id);
+    }
+    let child = command
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -38,7 +60,7 @@ pub(crate) fn run(argv: &[&str], limit: Duration, scratch: &Path) -> Result<Stri
         .spawn()
         .map_err(|error| format!("cannot run {shown}: {error}"))?;
     let ended = wait(child, limit);
-    let output = end_of(log);
+    let output = end_of(log, most_output);
     let _ = files::remove(&log_path);
     match ended {
         Ok(status) if status.success() => Ok(output),
@@ -77,11 +99,11 @@ fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus, String> {
     }
 }
 
-fn end_of(mut log: File) -> String {
+fn end_of(mut log: File, most: u64) -> String {
     let length = log.seek(SeekFrom::End(0)).unwrap_or(0);
     let mut bytes = Vec::new();
-    if log.seek(SeekFrom::Start(length.saturating_sub(MOST_OUTPUT))).is_ok() {
-        let _ = log.take(MOST_OUTPUT).read_to_end(&mut bytes);
+    if log.seek(SeekFrom::Start(length.saturating_sub(most))).is_ok() {
+        let _ = log.take(most).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -157,13 +157,16 @@ fn a_needed_reboot_is_made_and_proved_by_another_boot_id() {
 }
 
 #[test]
-fn a_reboot_that_is_not_permitted_or_does_not_happen_is_said_and_undoes_nothing() {
-    let mut bench = Bench::new();
+fn a_reboot_that_is_not_permitted_is_said_and_undoes_nothing() {
+    let bench = Bench::new();
     bench.system.sim.lock().unwrap().reboot_needed = true;
     assert_eq!(deploy(&bench), DeploymentState::Succeeded);
     assert!(format!("{:?}", bench.told()).contains("the change does not permit a reboot"));
+}
 
-    bench = Bench::new();
+#[test]
+fn a_reboot_that_does_not_happen_in_its_time_is_a_failure() {
+    let mut bench = Bench::new();
     bench.limits.reboot = Duration::ZERO;
     {
         let mut sim = bench.system.sim.lock().unwrap();
@@ -171,9 +174,10 @@ fn a_reboot_that_is_not_permitted_or_does_not_happen_is_said_and_undoes_nothing(
     }
     let mut order = bench.offer(OfferAction::Deploy, 1);
     order.reboot = RebootPolicy::IfNeeded;
-    assert_eq!(bench.survive(&order), DeploymentState::Succeeded);
-    assert!(bench.is(AFTER));
-    assert!(format!("{:?}", bench.told()).contains("did not happen"));
+    assert_eq!(bench.survive(&order), DeploymentState::Undone);
+    assert!(bench.is(BEFORE));
+    assert!(reasons(&bench).contains("did not happen within"), "{}", reasons(&bench));
+    assert_eq!(servers_view(&bench.told_events()), DeploymentState::Undone);
 }
 
 /// Cuts the power at every write of a whole run, before, in the middle of and after it.

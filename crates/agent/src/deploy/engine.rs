@@ -409,12 +409,12 @@ impl<'a> Engine<'a> {
     fn await_reboot(&mut self) -> Result<bool, EngineError> {
         let first = !self.reboot_asked;
         self.reboot_asked = true;
-        let notes = match self.with_context(false, true, |context| tasks::see_reboot(context, first))? {
+        let (event, reasons) = match self.with_context(false, true, |context| tasks::see_reboot(context, first))? {
             Rebooted::NotYet => return Ok(false),
-            Rebooted::Proved => vec![Reason::new("reboot.proved", "the host has rebooted: its boot id is another")],
-            Rebooted::GivenUp(reason) => vec![reason],
+            Rebooted::Proved(reason) => (TaskEvent::Finish, vec![reason]),
+            Rebooted::Failed(reason) => (TaskEvent::Fail, self.with_last_lines(vec![reason])),
         };
-        self.task_record(TaskName::Reboot, TaskEvent::Finish, notes, Left::Nothing)?;
+        self.task_record(TaskName::Reboot, event, reasons, Left::Nothing)?;
         Ok(true)
     }
 

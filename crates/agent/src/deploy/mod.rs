@@ -6,7 +6,9 @@ pub(crate) mod command;
 pub(crate) mod decide;
 pub(crate) mod desk;
 pub(crate) mod engine;
+pub(crate) mod needrestart;
 pub(crate) mod offer;
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod rehearse;
 pub(crate) mod system;
@@ -16,3 +18,5 @@ pub(crate) mod tasks;
 mod bench;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod health_tests;

@@ -3,6 +3,7 @@
 //! in their order, and the first that fails is the answer.
 
 use fettle_content::{PublicKey, envelope};
+use fettle_domain::health::{HealthCheck, MOST_CHECKS};
 use fettle_domain::plan::{Manifest, PackageStep};
 use fettle_domain::reason::Reason;
 use fettle_domain::{DeploymentId, HostId, Timestamp};
@@ -107,10 +108,21 @@ pub(crate) fn check(believed: &Believed, last_sequence: u64, now: Timestamp) -> 
         return refuse("order.no-plan", "the order does not name the approved plan by its digest".to_owned());
     }
     // 8. Well-formed.
-    match malformed(&offer.manifest) {
+    match malformed(&offer.manifest).or_else(|| malformed_checks(&offer.checks)) {
         Some(why) => refuse("order.malformed", why),
         None => Ok(()),
     }
+}
+
+/// Checks name paths, units and addresses of this host.
+fn malformed_checks(checks: &[HealthCheck]) -> Option<String> {
+    if checks.len() > MOST_CHECKS {
+        return Some(format!("the order names {} health checks, more than {MOST_CHECKS}", checks.len()));
+    }
+    checks.iter().find_map(|check| {
+        let why = check.problem()?;
+        Some(format!("health check `{}`: {why}", check.name.escape_default().take(100).collect::<String>()))
+    })
 }
 
 fn malformed(manifest: &Manifest) -> Option<String> {
@@ -187,6 +199,19 @@ mod tests {
             |order: &mut Offer, name: &str| order.manifest.steps[0].file.as_mut().unwrap().name = name.to_owned();
         assert_eq!(refused(|order| file(order, "../../etc/passwd")), "order.malformed");
         assert_eq!(refused(|order| order.manifest.steps[0].file = None), "order.malformed");
+        let check = |order: &mut Offer, probe: fettle_domain::health::Probe| {
+            let mut check: HealthCheck = "port=80".parse().unwrap();
+            check.probe = probe;
+            order.checks = vec![check];
+        };
+        use fettle_domain::health::{Expect, LogSource, Probe};
+        assert_eq!(refused(|order| order.checks = vec!["port=80".parse().unwrap()]), "");
+        assert_eq!(refused(|order| order.checks = vec!["port=80".parse().unwrap(); 33]), "order.malformed");
+        let line = "/bin/sh -c reboot".to_owned();
+        assert_eq!(refused(|order| check(order, Probe::Command { command: line })), "order.malformed");
+        let source = || LogSource::File { path: "/var/log/../../etc/shadow".to_owned() };
+        let log = || Probe::Log { source: source(), pattern: "root".to_owned(), expect: Expect::Present };
+        assert_eq!(refused(|order| check(order, log())), "order.malformed");
     }
 
     #[test]

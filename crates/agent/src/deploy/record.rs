@@ -3,6 +3,7 @@
 //! A record is on the disk before what it announces begins. Replaying all of them through the state
 //! machines of `domain` gives the present state; a record that the machines refuse is damage.
 
+use super::probe::Watched;
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _, TaskEvent, TaskState};
 use fettle_domain::reason::Reason;
 use fettle_domain::{DeploymentId, Timestamp};
@@ -83,11 +84,36 @@ pub(crate) enum Left {
     /// What the provider wants back for undo.
     Applied { applied: Applied },
     /// How the host was before the change.
-    Before { services: Vec<Service> },
+    Before {
+        services: Vec<Service>,
+        /// Health checks with what was seen of them.
+        #[serde(default)]
+        checks: Vec<Watched>,
+        /// Replaced files that were in use already: by whom, and which.
+        #[serde(default)]
+        replaced: Vec<(String, String)>,
+        /// What needrestart named already.
+        #[serde(default)]
+        needrestart: Vec<String>,
+    },
     /// The boot in which the reboot was asked for.
-    Reboot { boot_id: String },
+    Reboot {
+        boot_id: String,
+        /// Kernels of which one must run afterwards; empty when any will do.
+        #[serde(default)]
+        kernels: Vec<KernelImage>,
+    },
     /// The plan does not apply to this host any more.
     NotApplicable,
+}
+
+/// An installed kernel image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KernelImage {
+    /// `uname -r` of it.
+    pub(crate) release: String,
+    /// Version of its package; empty when not known.
+    pub(crate) version: String,
 }
 
 /// One record of the journal.

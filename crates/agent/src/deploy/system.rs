@@ -2,16 +2,26 @@
 //! put a simulated host behind it; [`LocalSystem`] is the real one.
 
 use super::command;
+use super::needrestart::{self, NeedRestart};
+use super::probe::{Prober, Watched};
 use crate::facts::{self, PackageSummary};
-use crate::services;
+use crate::services::{self, PackageOwner, Use};
+use fettle_domain::health::{HealthCheck, Seen};
+use fettle_domain::host::Kernel;
+use fettle_domain::reason::Reason;
 use fettle_wire::agent::Service;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A service may take so long to stop and start (systemd's own default is 90 s each).
 const RESTART_LIMIT: Duration = Duration::from_secs(200);
 /// Asking systemd something.
 const ASK_LIMIT: Duration = Duration::from_secs(20);
+/// needrestart looks through all processes, and into what their interpreters have loaded.
+const NEEDRESTART_LIMIT: Duration = Duration::from_secs(120);
+const NEEDRESTART: &str = "/usr/sbin/needrestart";
+const NEEDRESTART_OUTPUT: u64 = 256 << 10;
 
 /// The host as tasks see it.
 pub(crate) trait System: Send + Sync {
@@ -35,6 +45,17 @@ pub(crate) trait System: Send + Sync {
     fn free_bytes(&self, path: &Path) -> Option<u64>;
     /// Ports from here on may differ after a restart of their service.
     fn first_ephemeral_port(&self) -> u16;
+    /// The health checks of a deployment: the host's own and those of its order; `Err`: what keeps it
+    /// from beginning.
+    fn watch(&self, offered: &[HealthCheck]) -> Result<Vec<Watched>, Vec<Reason>>;
+    /// Looks once at what a check names.
+    fn look(&self, watched: &Watched) -> Seen;
+    /// Who uses files that were replaced or deleted.
+    fn uses_replaced(&self) -> Vec<Use>;
+    /// What needrestart says; `None` where it is not installed or cannot look.
+    fn needrestart(&self) -> Option<NeedRestart>;
+    /// The kernel that runs, and the newest installed one; empty where the host has none of its own.
+    fn kernel(&self, packages: &PackageSummary) -> Kernel;
 }
 
 /// This host.
@@ -42,12 +63,21 @@ pub(crate) struct LocalSystem {
     root: PathBuf,
     scratch: PathBuf,
     own_unit: String,
+    owner: Option<Arc<dyn PackageOwner>>,
+    prober: Prober,
 }
 
 impl LocalSystem {
-    /// Commands put their output into `scratch` for a moment.
-    pub(crate) fn new(root: &Path, scratch: &Path) -> Self {
-        Self { root: root.to_owned(), scratch: scratch.to_owned(), own_unit: services::own_unit() }
+    /// `etc`: the folder of the administrator's own files. Commands put their output into `scratch` for
+    /// a moment.
+    pub(crate) fn new(root: &Path, etc: &Path, scratch: &Path, owner: Option<Arc<dyn PackageOwner>>) -> Self {
+        Self {
+            root: root.to_owned(),
+            scratch: scratch.to_owned(),
+            own_unit: services::own_unit(),
+            owner,
+            prober: Prober::new(root, etc, scratch),
+        }
     }
 
     fn ask(&self, argv: &[&str], limit: Duration) -> Result<String, String> {
@@ -114,7 +144,9 @@ impl System for LocalSystem {
     }
 
     fn reboot_reasons(&self, packages: &PackageSummary) -> Vec<String> {
-        facts::collect(&self.root, &crate::config::Config::default(), packages, false).reboot_pending
+        let mut reasons = facts::collect(&self.root, &crate::config::Config::default(), packages, false).reboot_pending;
+        reasons.extend(self.needrestart().into_iter().flat_map(|said| said.reboot));
+        reasons
     }
 
     fn may_reboot(&self) -> Result<(), String> {
@@ -134,6 +166,36 @@ impl System for LocalSystem {
 
     fn first_ephemeral_port(&self) -> u16 {
         services::first_ephemeral_port()
+    }
+
+    fn watch(&self, offered: &[HealthCheck]) -> Result<Vec<Watched>, Vec<Reason>> {
+        self.prober.watch(offered)
+    }
+
+    fn look(&self, watched: &Watched) -> Seen {
+        self.prober.look(watched)
+    }
+
+    fn uses_replaced(&self) -> Vec<Use> {
+        services::uses(&self.root, self.owner.as_deref())
+    }
+
+    fn needrestart(&self) -> Option<NeedRestart> {
+        if self.is_live_and_root().is_err() || !Path::new(NEEDRESTART).exists() {
+            return None;
+        }
+        let argv = [NEEDRESTART, "-b", "-r", "l"];
+        match command::run_as(&argv, NEEDRESTART_LIMIT, &self.scratch, None, NEEDRESTART_OUTPUT) {
+            Ok(text) => Some(needrestart::read(&text)),
+            Err(why) => {
+                tracing::warn!(error.text = why, "needrestart does not answer; what /proc shows is used");
+                None
+            }
+        }
+    }
+
+    fn kernel(&self, packages: &PackageSummary) -> Kernel {
+        facts::kernel(&self.root, packages)
     }
 }
 
@@ -175,7 +237,7 @@ mod tests {
     #[test]
     fn another_root_is_neither_restarted_nor_rebooted() {
         let root = tempfile::tempdir().unwrap();
-        let system = LocalSystem::new(root.path(), root.path());
+        let system = LocalSystem::new(root.path(), root.path(), root.path(), None);
         assert!(system.may_restart().unwrap_err().contains("not the running system"));
         assert!(system.may_reboot().is_err());
         assert!(system.restart("../evil").is_err());

@@ -24,6 +24,7 @@ use crate::run::{RunError, RunOptions};
 use fettle_domain::HostId;
 use fettle_domain::reason::Reason;
 use fettle_plugin::Provider;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, watch};
 use trust::Trust;
@@ -72,7 +73,12 @@ impl Executor {
         );
         let may_refresh = why_not.is_none();
         let host = Host {
-            system: Arc::new(LocalSystem::new(&options.root, state.path())),
+            system: Arc::new(LocalSystem::new(
+                &options.root,
+                &etc_of(&options.policy),
+                state.path(),
+                options.owner.clone(),
+            )),
             spool: Arc::new(Mutex::new(Spool::open(&state.spool())?)),
             state,
             root: options.root.clone(),
@@ -107,6 +113,11 @@ impl Executor {
         self.host.stop.tell();
         self.work.notify_one();
     }
+}
+
+/// The folder of the administrator's own files: where the policy is, the host's health checks are.
+fn etc_of(policy: &Path) -> PathBuf {
+    policy.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Why this agent may not change its host, if so.

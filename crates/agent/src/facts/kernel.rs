@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 /// Release of the kernel image that a package of this name carries (`linux-image-6.1.0-18-amd64`);
 /// `None` for meta-packages (`linux-image-amd64`), debug symbols and everything else.
-pub(super) fn image_release(package: &str) -> Option<&str> {
+pub(crate) fn image_release(package: &str) -> Option<&str> {
     let release = package.strip_prefix("linux-image-")?;
     let release = release.strip_prefix("unsigned-").unwrap_or(release);
     let release = release.strip_suffix("-unsigned").unwrap_or(release);

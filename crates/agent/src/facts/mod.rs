@@ -4,6 +4,9 @@ mod kernel;
 mod machine;
 mod network;
 
+pub(crate) use kernel::image_release;
+pub(crate) use network::addresses;
+
 use crate::config::Config;
 use crate::disk::files;
 use fettle_domain::host::{Kernel, OsRelease};
@@ -54,7 +57,7 @@ pub(crate) fn collect(root: &Path, config: &Config, packages: &PackageSummary, r
     HostFacts {
         fqdn: fqdn(root, &name),
         name,
-        addresses: network::addresses(),
+        addresses: addresses(),
         macs: network::macs(Path::new("/sys/class/net")),
         os: os_release(root),
         reboot_pending: reboot_pending(root, &kernel, &virtualisation),
@@ -70,6 +73,14 @@ pub(crate) fn collect(root: &Path, config: &Config, packages: &PackageSummary, r
         tags: sorted(config.tags.clone()),
         read_only,
     }
+}
+
+/// The kernel that runs and the newest installed one; nothing in a container, whose kernel is its host's.
+pub(crate) fn kernel(root: &Path, packages: &PackageSummary) -> Kernel {
+    if machine::virtualisation(Path::new("/")) == "container" {
+        return Kernel::default();
+    }
+    kernel::collect(is_live(root), &packages.kernels)
 }
 
 /// Whether the root is the one this process runs in, not an image or another tree.

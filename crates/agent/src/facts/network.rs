@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// IP addresses without loopback, sorted. IPv6 addresses that change by themselves (temporary,
 /// link-local) are left out: they would make every inventory differ and find nobody.
-pub(super) fn addresses() -> Vec<String> {
+pub(crate) fn addresses() -> Vec<String> {
     let mut all = ipv4(&files::text("/proc/net/fib_trie"));
     all.extend(ipv6(&files::text("/proc/net/if_inet6")));
     sorted(all)

@@ -5,5 +5,6 @@ pub(crate) mod mask;
 pub(crate) mod output;
 pub(crate) mod spool;
 
+pub(crate) use mask::Masker;
 pub(crate) use output::OutputSink;
 pub(crate) use spool::{Origin, Spool};

@@ -3,12 +3,18 @@
 //! their files, and nothing is guessed about the others.
 
 mod process;
+mod replaced;
+#[cfg(test)]
+mod replaced_tests;
 mod sockets;
 
 use crate::disk::files;
 use fettle_wire::agent::Service;
+pub(crate) use process::Holder;
 use process::Process;
+pub(crate) use replaced::{Use, UsedFile, uses};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// Says which package owns a file. The agent knows no package manager: the program hands this in.
@@ -184,6 +190,21 @@ impl InitScripts {
     }
 }
 
+/// Addresses at which a TCP port listens, or a UDP port is bound.
+pub(crate) fn bound(protocol: &str, port: u16) -> Vec<SocketAddr> {
+    sockets::bound(Path::new("/proc/net"), protocol, port)
+}
+
+/// How many processes of this root run an executable, named as seen inside the root.
+pub(crate) fn processes_of(root: &Path, executable: &str) -> usize {
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    // `/sbin/x` may be `/usr/sbin/x` by a link of the folder.
+    let real = root.join(executable.trim_start_matches('/')).canonicalize().ok();
+    let real = real.and_then(|path| Some(format!("/{}", path.strip_prefix(&root).ok()?.display())));
+    let is_it = |found: &str| found == executable || real.as_deref() == Some(found);
+    process::all(Path::new("/proc"), &root).iter().filter(|process| is_it(&process.executable)).count()
+}
+
 /// Whether systemd is the init of this root.
 pub(crate) fn is_systemd(root: &Path) -> bool {
     root.join("run/systemd/system").is_dir()
@@ -203,8 +224,7 @@ pub(crate) fn own_unit() -> String {
 }
 
 /// This program's own file.
-#[cfg(test)]
-fn own_executable() -> std::path::PathBuf {
+pub(crate) fn own_executable() -> std::path::PathBuf {
     std::fs::read_link("/proc/self/exe").unwrap_or_default()
 }
 
@@ -224,6 +244,7 @@ mod tests {
     fn process(pid: u32, unit: &str, executable: &str, sockets: &[u64], replaced: bool) -> Process {
         Process {
             pid,
+            holder: if unit.is_empty() { Holder::Other } else { Holder::Unit },
             unit: unit.to_owned(),
             executable: executable.to_owned(),
             sockets: sockets.to_vec(),

@@ -11,12 +11,29 @@ pub(super) struct Process {
     pub(super) pid: u32,
     /// systemd unit of the system; empty when none.
     pub(super) unit: String,
+    /// What it belongs to.
+    pub(super) holder: Holder,
     /// Executable as seen inside the root; empty when it is not shown to us.
     pub(super) executable: String,
     /// Inodes of its sockets.
     pub(super) sockets: Vec<u64>,
     /// Its executable and the libraries it has mapped, as far as they were replaced or deleted.
     pub(super) replaced: BTreeSet<String>,
+}
+
+/// What a process belongs to, as far as its control group tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holder {
+    /// A unit of the system.
+    Unit,
+    /// It is the init system itself.
+    Init,
+    /// A person's session, or a person's own services.
+    Session,
+    /// A container or virtual machine.
+    Container,
+    /// Nothing of these: started by hand, by an init script, by another program.
+    Other,
 }
 
 /// Longest line of `maps` that is read, and most lines: a process can map as much as it likes.
@@ -41,7 +58,8 @@ fn read(folder: &Path, pid: u32, root: &Path) -> Option<Process> {
         Err(_) if whole_host => {}
         _ => return None,
     }
-    let unit = unit_of(&crate::disk::files::text(folder.join("cgroup")));
+    let cgroup = crate::disk::files::text(folder.join("cgroup"));
+    let unit = unit_of(&cgroup);
     let link = std::fs::read_link(folder.join("exe")).ok();
     // Kernel threads have no executable; neither have other users' processes for the unprivileged.
     if link.is_none() && unit.is_empty() {
@@ -54,6 +72,7 @@ fn read(folder: &Path, pid: u32, root: &Path) -> Option<Process> {
     };
     Some(Process {
         pid,
+        holder: holder_of(pid, &cgroup),
         unit,
         replaced: replaced_files(folder, root, executable, deleted),
         executable: inside(executable, root),
@@ -63,8 +82,9 @@ fn read(folder: &Path, pid: u32, root: &Path) -> Option<Process> {
 
 fn replaced_files(folder: &Path, root: &Path, executable: &str, deleted: bool) -> BTreeSet<String> {
     let mut replaced = mapped_replaced_files(folder, root);
-    if deleted && !executable.starts_with("/memfd:") {
-        replaced.insert(inside(executable, root));
+    let executable = inside(executable, root);
+    if deleted && is_lasting(&executable) {
+        replaced.insert(executable);
     }
     replaced
 }
@@ -102,8 +122,8 @@ fn mapped_replaced_files(folder: &Path, root: &Path) -> BTreeSet<String> {
             Ok(length) if length > 0 => {}
             _ => break,
         }
-        if let Some(path) = replaced_code(&String::from_utf8_lossy(&line)) {
-            found.insert(inside(path, root));
+        if let Some(path) = replaced_code(&String::from_utf8_lossy(&line), root) {
+            found.insert(path);
             if found.len() == MOST_REPLACED {
                 break;
             }
@@ -112,12 +132,17 @@ fn mapped_replaced_files(folder: &Path, root: &Path) -> BTreeSet<String> {
     found
 }
 
-/// The file of a line of `maps` when it is *code* of a regular file that is gone. Data is left out on
-/// purpose: caches and databases are deleted while in use every day.
-fn replaced_code(line: &str) -> Option<&str> {
+/// The file of a line of `maps`, as seen inside the root, when it is *code* of a regular file that is
+/// gone. Data is left out on purpose: caches and databases are deleted while in use every day.
+fn replaced_code(line: &str, root: &Path) -> Option<String> {
     let line = line.trim_end().strip_suffix(" (deleted)")?;
     let executable = line.split_whitespace().nth(1).is_some_and(|permissions| permissions.contains('x'));
-    let path = line.find('/').and_then(|at| line.get(at..))?;
+    let path = inside(line.find('/').and_then(|at| line.get(at..))?, root);
+    (executable && is_lasting(&path)).then_some(path)
+}
+
+/// Whether a path is a place where packages put files, not one of the kernel, of a moment or of people.
+fn is_lasting(path: &str) -> bool {
     let elsewhere = [
         "/dev/",
         "/memfd:",
@@ -133,15 +158,37 @@ fn replaced_code(line: &str) -> Option<&str> {
         "/home/",
         "/proc/",
     ];
-    (executable && !elsewhere.iter().any(|prefix| path.starts_with(prefix))).then_some(path)
+    !elsewhere.iter().any(|prefix| path.starts_with(prefix))
+}
+
+fn group_path(cgroup: &str) -> Option<&str> {
+    cgroup.lines().find_map(|line| {
+        // Unified hierarchy `0::/path`, or the named one of old systemd.
+        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
+    })
+}
+
+fn holder_of(pid: u32, cgroup: &str) -> Holder {
+    let path = group_path(cgroup).unwrap_or_default();
+    if pid == 1 || path == "/init.scope" {
+        Holder::Init
+    } else if path.starts_with("/user.slice/") {
+        Holder::Session
+    } else if ["/machine.slice/", "/docker/", "/lxc", "/kubepods", "/libpod_parent/"]
+        .iter()
+        .any(|at| path.starts_with(at))
+    {
+        Holder::Container
+    } else if unit_of(cgroup).is_empty() {
+        Holder::Other
+    } else {
+        Holder::Unit
+    }
 }
 
 /// The system unit in `/proc/PID/cgroup`; users' own services and scopes are no services of the host.
 pub(super) fn unit_of(cgroup: &str) -> String {
-    let path = cgroup.lines().find_map(|line| {
-        // Unified hierarchy `0::/path`, or the named one of old systemd.
-        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
-    });
+    let path = group_path(cgroup);
     let Some(path) = path.filter(|path| path.starts_with("/system.slice/")) else { return String::new() };
     // A service may delegate groups below its own; its unit is the first that is a service.
     path.split('/').find(|part| part.ends_with(".service")).unwrap_or_default().to_owned()
@@ -167,10 +214,27 @@ mod tests {
     }
 
     #[test]
+    fn holders_are_told_apart() {
+        for (pid, cgroup, holder) in [
+            (1, "0::/init.scope\n", Holder::Init),
+            (1, "0::/\n", Holder::Init),
+            (9, "0::/user.slice/user-1000.slice/session-3.scope", Holder::Session),
+            (9, "0::/machine.slice/libpod-1.scope/container", Holder::Container),
+            (9, "0::/docker/0123/init", Holder::Container),
+            (9, "0::/system.slice/ssh.service", Holder::Unit),
+            (9, "0::/system.slice/run-r1.scope", Holder::Other),
+            (9, "0::/", Holder::Other),
+        ] {
+            assert_eq!(holder_of(pid, cgroup), holder, "{pid} {cgroup}");
+        }
+    }
+
+    #[test]
     fn only_code_of_deleted_files_counts() {
         let code =
             "7f1c00000000-7f1c00100000 r-xp 00028000 08:01 131 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n";
-        assert_eq!(replaced_code(code), Some("/usr/lib/x86_64-linux-gnu/libssl.so.3"));
+        let replaced_code = |line: &str| replaced_code(line, Path::new("/"));
+        assert_eq!(replaced_code(code).as_deref(), Some("/usr/lib/x86_64-linux-gnu/libssl.so.3"));
         for other in [
             code.replace("r-xp", "r--p"),
             code.replace(" (deleted)", ""),
@@ -200,6 +264,7 @@ mod tests {
             found,
             [Process {
                 pid: 7,
+                holder: Holder::Unit,
                 unit: "daemon.service".to_owned(),
                 executable: "/usr/sbin/daemon".to_owned(),
                 sockets: vec![99],

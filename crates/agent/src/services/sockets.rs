@@ -10,7 +10,7 @@ use std::path::Path;
 /// so that the cap on the file's length cuts off only the latter.
 pub(super) fn listening(net: &Path) -> BTreeMap<u64, String> {
     let mut found = BTreeMap::new();
-    let ephemeral = first_ephemeral_port();
+    let ephemeral = u32::from(first_ephemeral_port());
     for (file, protocol) in [("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp")] {
         for line in files::text(net.join(file)).lines().skip(1) {
             if let Some((inode, address)) = read_line(line, protocol, ephemeral) {
@@ -21,8 +21,17 @@ pub(super) fn listening(net: &Path) -> BTreeMap<u64, String> {
     found
 }
 
+/// Addresses at which a TCP port listens or a UDP port is bound, of the ephemeral range too.
+pub(super) fn bound(net: &Path, protocol: &str, port: u16) -> Vec<SocketAddr> {
+    const ANY: u32 = 1 << 16;
+    let text = [protocol.to_owned(), format!("{protocol}6")].map(|file| files::text(net.join(file)));
+    let lines = text.iter().flat_map(|text| text.lines().skip(1));
+    let sockets = lines.filter_map(|line| read_line(line, protocol, ANY)).map(|(_, socket)| socket);
+    sockets.filter(|socket| socket.port() == port).collect()
+}
+
 /// A line `N: LOCAL REMOTE STATE … INODE …`; `None` when it is no service.
-fn read_line(line: &str, protocol: &str, ephemeral: u16) -> Option<(u64, SocketAddr)> {
+fn read_line(line: &str, protocol: &str, ephemeral: u32) -> Option<(u64, SocketAddr)> {
     const TCP_LISTEN: &str = "0A";
     // UDP has no listening: an unconnected socket (state "closed") may be one. Those on a port of the
     // ephemeral range are nearly all clients and would make every inventory differ.
@@ -33,7 +42,7 @@ fn read_line(line: &str, protocol: &str, ephemeral: u16) -> Option<(u64, SocketA
     let inode: u64 = fields.nth(5)?.parse().ok()?;
     let listens = match protocol {
         "tcp" => state == TCP_LISTEN,
-        _ => state == UDP_UNCONNECTED && local.port() < ephemeral,
+        _ => state == UDP_UNCONNECTED && u32::from(local.port()) < ephemeral,
     };
     (listens && inode != 0).then_some((inode, local))
 }

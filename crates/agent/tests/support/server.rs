@@ -265,6 +265,7 @@ impl Server {
             manifest,
             restart_services: true,
             reboot: RebootPolicy::Never,
+            checks: Vec::new(),
             window_start: earlier,
             window_end: now().after(Duration::from_secs(3600)),
             expires: now().after(Duration::from_secs(7200)),

@@ -68,6 +68,18 @@ pub enum Agent {
         #[arg(long, value_name = "DIR", default_value = "/var/lib/fettle/agent")]
         state: PathBuf,
     },
+    /// Look once at this host's own health checks (docs/checks.md), without a server
+    Checks {
+        /// More checks, as a change would bring them: KIND=VALUE[,OPTION=VALUE]…
+        #[arg(value_name = "CHECK")]
+        checks: Vec<String>,
+        /// Another root directory than /
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// The host's own policy; its checks.toml is beside it
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/policy.toml")]
+        policy: PathBuf,
+    },
     /// Print what the agent would report
     Inventory {
         /// Another root directory than /

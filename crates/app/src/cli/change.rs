@@ -102,6 +102,10 @@ pub struct ChangeCreate {
     /// Leave services running that use replaced files
     #[arg(long)]
     pub no_restart: bool,
+    /// What must hold on every host before and after: KIND=VALUE[,OPTION=VALUE]… (docs/checks.md), such as
+    /// unit=nginx.service, port=443, http=http://127.0.0.1:8080/health,within=30s
+    #[arg(long = "check", value_name = "CHECK")]
+    pub checks: Vec<String>,
     /// Least share of hosts that must succeed, in per cent
     #[arg(long, value_name = "PERCENT")]
     pub success: Option<u8>,

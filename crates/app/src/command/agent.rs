@@ -4,6 +4,7 @@ use crate::cli::{Agent, Output};
 use crate::failure::Failure;
 use crate::output;
 use fettle_agent::{EnrolOptions, Exit, NetworkProcess, NetworkUser, PackageOwner, RunOptions};
+use fettle_domain::health::HealthCheck;
 use fettle_vendors::debian::provider::Owners as DebianOwners;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -68,12 +69,35 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
                 Output::Table => output::print(&status_text(&serde_json::to_value(&status).map_err(Failure::failed)?)),
             }
         }
+        Agent::Checks { checks, root, policy } => look_at_checks(checks, root, policy, form),
         Agent::Inventory { root, plugins } => {
             let providers = crate::plugins::providers(plugins, None)?;
             let inventory =
                 fettle_agent::inventory(root, &providers, Some(&Owners::default())).map_err(Failure::failed)?;
             output::json(&serde_json::to_value(&inventory).map_err(Failure::failed)?)
         }
+    }
+}
+
+fn look_at_checks(texts: &[String], root: &Path, policy: &Path, form: Output) -> Result<(), Failure> {
+    let parse = |text: &String| text.parse::<HealthCheck>().map_err(|error| Failure::usage(error));
+    let more = texts.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let seen = fettle_agent::look_at_checks(root, policy, &more).map_err(Failure::failed)?;
+    match form {
+        Output::Json => output::json(&serde_json::to_value(&seen).map_err(Failure::failed)?)?,
+        Output::Table if seen.is_empty() => {
+            output::line("No check is defined here. Write some into checks.toml beside the policy (docs/checks.md).")?;
+        }
+        Output::Table => {
+            for check in &seen {
+                let word = if check.holds { "holds" } else { "FAILS" };
+                output::line(&format!("{word}  {}: {} [{}]", check.name, check.evidence, check.source))?;
+            }
+        }
+    }
+    match seen.iter().filter(|check| !check.holds).count() {
+        0 => Ok(()),
+        failed => Err(Failure::failed(format!("{failed} of {} checks do not hold", seen.len()))),
     }
 }
 

@@ -70,6 +70,7 @@ async fn create(client: &Client, options: &ChangeCreate, form: Output) -> Result
         "success_percent": options.success,
         "reboot": if options.reboot { "if-needed" } else { "never" },
         "restart_services": !options.no_restart,
+        "checks": options.checks,
     });
     let answer = client.post("/changes", &body).await?;
     if form == Output::Json {
@@ -119,6 +120,7 @@ async fn show(client: &Client, id: &str, answer: &Value) -> Result<(), Failure> 
             ),
         ),
         ("Restart", format!("services: {}, reboot: {}", of("/restart_services"), of("/reboot"))),
+        ("Checks", checks_asked(answer)),
         ("Digest", of("/plan_digest")),
         ("Approvals", format!("{} of {} needed {}", approvals.len(), of("/approvals_needed"), approvals.join(", "))),
         ("Dry runs", counts("/rehearsals")),
@@ -131,6 +133,7 @@ async fn show(client: &Client, id: &str, answer: &Value) -> Result<(), Failure> 
     if !report.is_empty() {
         output::print(&format!("\nReport\n{report}"))?;
     }
+    checks_seen(client, id, width).await?;
     let hosts = client.get(&path(id, "/hosts"), &[("limit", "20".to_owned())]).await?;
     for host in hosts.get("items").and_then(Value::as_array).into_iter().flatten() {
         output::line(&format!("\n{} ({})", text(host, "/host_name"), text(host, "/os")))?;
@@ -147,6 +150,35 @@ async fn show(client: &Client, id: &str, answer: &Value) -> Result<(), Failure> 
     }
     match hosts.get("next").and_then(Value::as_str) {
         Some(_) => output::line("\nOnly the first 20 hosts are shown; all: --output json"),
+        None => Ok(()),
+    }
+}
+
+fn checks_asked(answer: &Value) -> String {
+    let checks = answer.get("checks").and_then(Value::as_array).into_iter().flatten();
+    let mut texts = vec!["what listens and runs before must do so after".to_owned()];
+    texts.extend(checks.map(|check| text(check, "/text")));
+    texts.join("; ")
+}
+
+/// What the health checks of the first hosts found last; the evidence of a failure stands here.
+async fn checks_seen(client: &Client, id: &str, width: usize) -> Result<(), Failure> {
+    let list = client.get(&path(id, "/checks"), &[("limit", "20".to_owned())]).await?;
+    for host in list.get("items").and_then(Value::as_array).into_iter().flatten() {
+        let results = reasons(host, "/results", width);
+        if !results.is_empty() {
+            let failed = host.get("failed").and_then(Value::as_bool).unwrap_or(false);
+            let word = if failed { "failed" } else { "good" };
+            output::print(&format!(
+                "\nHealth of {}: {word} ({} of {})\n{results}",
+                text(host, "/host_name"),
+                text(host, "/task"),
+                text(host, "/deployment")
+            ))?;
+        }
+    }
+    match list.get("next").and_then(Value::as_str) {
+        Some(_) => output::line("\nThe health of the first 20 hosts is shown; more: fettle deployment show"),
         None => Ok(()),
     }
 }
@@ -281,6 +313,12 @@ pub async fn deployment(command: &Deployment, form: Output) -> Result<(), Failur
     let tasks = json!({ "items": answer.get("tasks") });
     let columns = [fixed("#", "/number"), flexible("TASK", "/name"), fixed("STATE", "/state"), fixed("AT", "/at")];
     output::print(&format!("\n{}", output::table(&tasks, &columns, width, "No task has begun.")))?;
+    for task in answer.get("tasks").and_then(Value::as_array).into_iter().flatten() {
+        let said = reasons(task, "/reasons", width);
+        if !said.is_empty() {
+            output::print(&format!("\n{}\n{said}", text(task, "/name")))?;
+        }
+    }
     let why = reasons(&answer, "/reasons", width);
     if !why.is_empty() {
         output::print(&format!("\nWhy\n{why}"))?;

@@ -34,6 +34,7 @@ fn head(plan: &Plan) -> Plan {
         back_out: plan.back_out.clone(),
         restart_services: plan.restart_services,
         reboot: plan.reboot,
+        checks: plan.checks.clone(),
         report: plan.report.clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! From the dry runs' answers to a plan, or to the reasons why there is none.
 
 use super::lint::{Lint, LintLevel, lint_host};
+use fettle_domain::health::HealthCheck;
 use fettle_domain::host::OsRelease;
 use fettle_domain::plan::{Acceptance, HostPlan, Job, Plan, RebootPolicy, RehearsalOutcome};
 use fettle_domain::reason::Reason;
@@ -22,6 +23,8 @@ pub struct Draft {
     pub restart_services: bool,
     /// Whether hosts may be rebooted.
     pub reboot: RebootPolicy,
+    /// What must hold on each host before and after.
+    pub checks: Vec<HealthCheck>,
     /// Dry runs that have no answer then count as failed.
     pub answer_until: Timestamp,
 }
@@ -101,6 +104,7 @@ pub fn propose(draft: &Draft, answers: Vec<HostAnswer>, now: Timestamp) -> Propo
         acceptance: draft.acceptance.clone(),
         restart_services: draft.restart_services,
         reboot: draft.reboot,
+        checks: draft.checks.clone(),
         report,
     }))
 }

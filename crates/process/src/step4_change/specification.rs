@@ -1,5 +1,6 @@
 //! What a person asked for, as it is kept with the change.
 
+use fettle_domain::health::HealthCheck;
 use fettle_domain::plan::{Acceptance, RebootPolicy};
 use serde::{Deserialize, Serialize};
 
@@ -33,4 +34,7 @@ pub struct Specification {
     pub restart_services: bool,
     /// Whether hosts may be rebooted.
     pub reboot: RebootPolicy,
+    /// What must hold on each host before and after.
+    #[serde(default)]
+    pub checks: Vec<HealthCheck>,
 }

@@ -204,6 +204,7 @@ fn draft() -> Draft {
         acceptance: Acceptance { success_percent: 100, silence_seconds: 60 },
         restart_services: true,
         reboot: RebootPolicy::Never,
+        checks: vec!["unit=app.service".parse().unwrap()],
         answer_until: at(100),
     }
 }

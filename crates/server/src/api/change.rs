@@ -16,7 +16,7 @@ use fettle_domain::access::Permission::{
 };
 use fettle_wire::api::change::{
     ChangeAct, ChangeApprove, ChangeCreate, ChangeDetail, ChangeEvent, ChangeEventList, ChangeHostList, ChangeList,
-    DeploymentDetail, DeploymentList, DeploymentLog,
+    DeploymentDetail, DeploymentList, DeploymentLog, HostChecksList,
 };
 use fettle_wire::api::finding::Explanation;
 use serde::Deserialize;
@@ -61,6 +61,9 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/changes/{id}/deployments", MayRead, "List the deployments of a change", deployments)
             .query(DEPLOYMENTS)
             .response::<DeploymentList>(),
+        Endpoint::get("/changes/{id}/checks", MayRead, "List what the health checks of each host found last", checks)
+            .query(PAGE)
+            .response::<HostChecksList>(),
         Endpoint::get("/changes/{id}/explain", MayRead, "Say why a change is as it is, and what it waits for", explain)
             .response::<Explanation>(),
         Endpoint::get("/changes/{id}/history", MayRead, "List the events of a change, oldest first", history)
@@ -179,6 +182,15 @@ async fn deployments(
 ) -> Answer<DeploymentList> {
     let part = ops::Part { sort: page.sort, after: page.after, limit: page.limit };
     Ok(Json(ops::change::deployments(&state, &actor, &id, page.state, part).await?))
+}
+
+async fn checks(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Params(page): Params<Page>,
+) -> Answer<HostChecksList> {
+    Ok(Json(ops::change::checks(&state, &actor, &id, page.after, page.limit).await?))
 }
 
 async fn explain(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id) -> Answer<Explanation> {

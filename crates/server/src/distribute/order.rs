@@ -44,6 +44,8 @@ pub(super) fn load(
         restart_services: head.restart_services,
         // Putting the former state back never reboots by itself.
         reboot: if action == OfferAction::Undo { RebootPolicy::Never } else { head.reboot },
+        // What is put back is proved by the package manager; the checks are the new state's.
+        checks: if action == OfferAction::Undo { Vec::new() } else { head.checks },
         window_start: order.window_start,
         window_end: order.window_end,
         expires: order.window_end,

@@ -149,6 +149,9 @@ fn went_on(
     actor: &str,
     now: Timestamp,
 ) -> Result<()> {
+    // The end of an undo says nothing new: why it was undone goes on being told.
+    let reasons =
+        if event == DeploymentEvent::FinishUndo && reasons.is_empty() { &deployment.reasons } else { reasons };
     match deployment::deployment_transition(connection, deployment, event, actor, reasons, now) {
         Ok(_) => Ok(()),
         Err(StoreError::Illegal(illegal)) => {

@@ -75,6 +75,7 @@ async fn settle(state: &AppState, draft: &PlanRecord) -> Result<()> {
         acceptance: specification.acceptance,
         restart_services: specification.restart_services,
         reboot: specification.reboot,
+        checks: specification.checks,
         answer_until: draft.answer_until,
     };
     match propose(&wanted, rehearsals.into_iter().map(answer_of).collect(), now) {

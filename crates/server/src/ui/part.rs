@@ -29,7 +29,7 @@ pub fn link(path: &str, query: &[(&str, &str)]) -> String {
 pub fn badge(word: &str) -> Markup {
     let tone = match word {
         "managed" | "verified" | "completed" | "succeeded" | "fixed" | "done" | "passed" | "proved" | "loaded"
-        | "approved" | "yes" => "good",
+        | "approved" | "yes" | "holds" => "good",
         "open" | "affected" | "critical" | "stuck" | "failed" | "halted" | "rejected" | "error" | "exploited" => "bad",
         "high" | "one-time password" | "silent" | "restart-needed" | "undoing" | "undone" | "rolling-back"
         | "rolled-back" | "proposed" | "end-of-life" | "paused" | "expired" => "warn",

@@ -337,6 +337,21 @@ pub fn deployment_events(
     rows.iter().map(read_event).collect()
 }
 
+/// Events of a deployment's tasks that speak of health, newest first.
+pub fn health_events(
+    connection: &mut Connection,
+    deployment: DeploymentId,
+    limit: u32,
+) -> Result<Vec<ChangeEventRecord>> {
+    let rows = connection.query(
+        &format!(
+            "SELECT {EVENT_COLUMNS} FROM change_event WHERE deployment = ?1 AND machine = 'task' AND body LIKE ?2 ORDER BY number DESC LIMIT ?3"
+        ),
+        &[deployment.into(), "%\"topic\":\"health.%".into(), limit.into()],
+    )?;
+    rows.iter().map(read_event).collect()
+}
+
 /// Output of one deployment after an event's number, oldest first.
 pub fn deployment_output(
     connection: &mut Connection,

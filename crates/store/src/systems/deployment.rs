@@ -439,7 +439,10 @@ pub struct TaskRecord {
     pub at: Timestamp,
 }
 
-/// Notes where a task stands, as its host says.
+/// Reasons of a task that are kept.
+const TASK_REASONS: usize = 300;
+
+/// Notes where a task stands, as its host says. A task that is undone keeps why it failed.
 pub fn task_set(
     connection: &mut Connection,
     deployment: &DeploymentRecord,
@@ -447,6 +450,20 @@ pub fn task_set(
     actor: &str,
     now: Timestamp,
 ) -> Result<()> {
+    use TaskState as S;
+    let mut reasons = Vec::new();
+    if matches!(task.state, S::Undo | S::Undoing | S::Undone | S::Error) {
+        let row = connection.query_one(
+            "SELECT reasons FROM task WHERE deployment = ?1 AND number = ?2",
+            &[deployment.id.into(), task.number.into()],
+        )?;
+        reasons = row.map_or(Ok(Vec::new()), |row| parse(row.text(0)?, "task.reasons"))?;
+    }
+    for reason in &task.reasons {
+        if reasons.len() < TASK_REASONS && !reasons.contains(reason) {
+            reasons.push(reason.clone());
+        }
+    }
     connection.execute(
         "INSERT INTO task (deployment, number, name, state, reasons, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (deployment, number) DO UPDATE SET name = excluded.name, state = excluded.state, reasons = excluded.reasons, at = excluded.at",
@@ -455,7 +472,7 @@ pub fn task_set(
             task.number.into(),
             (&task.name).into(),
             task.state.as_str().into(),
-            json(&task.reasons)?,
+            json(&reasons)?,
             task.at.into(),
         ],
     )?;

@@ -95,6 +95,7 @@ fn propose(store: &Store, change: ChangeId, id: PlanId, hosts: &[u8]) {
         back_out: "back".into(),
         restart_services: true,
         reboot: RebootPolicy::Never,
+        checks: vec!["http=http://127.0.0.1:8080/health".parse().unwrap()],
         report: vec![Reason::new("plan.hosts", "all of them")],
     };
     store

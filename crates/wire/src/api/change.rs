@@ -40,6 +40,8 @@ pub struct ChangeCreate {
     pub reboot: Option<String>,
     /// Restart services that use replaced files; yes when absent.
     pub restart_services: Option<bool>,
+    /// Health checks, `KIND=VALUE[,OPTION=VALUE]…` (`http=http://127.0.0.1:8080/health`); see docs/checks.md.
+    pub checks: Vec<String>,
 }
 
 /// A change in a list.
@@ -95,6 +97,8 @@ pub struct ChangeDetail {
     pub reboot: String,
     /// Whether services that use replaced files are restarted.
     pub restart_services: bool,
+    /// What must hold on each host before and after, besides what runs there.
+    pub checks: Vec<CheckView>,
     /// Its plan's id.
     pub plan: String,
     /// What an approval must name; empty before the plan is proposed.
@@ -125,6 +129,45 @@ pub struct ChangeDetail {
     pub may: Vec<String>,
     /// Number of the last event: a watch that begins after it misses nothing.
     pub last_event: u64,
+}
+
+/// One health check of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckView {
+    /// What people call it.
+    pub name: String,
+    /// As it is written: `KIND=VALUE[,OPTION=VALUE]…`.
+    pub text: String,
+    /// When it counts: before, after, both, always.
+    pub when: String,
+}
+
+/// What the health checks of one host of a change found last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostChecks {
+    /// Deployment id.
+    pub deployment: String,
+    /// Host id.
+    pub host: String,
+    /// Host name.
+    pub host_name: String,
+    /// Which task looked: pre-check, health-checks, restart-services, verify-after-reboot; empty before the first.
+    pub task: String,
+    /// When, by the server's clock; empty before the first.
+    pub at: String,
+    /// Whether they failed it.
+    pub failed: bool,
+    /// One reason a check, with what was seen: `health.holds`, `health.broken`, `health.bad-before`, …
+    pub results: Vec<ReasonView>,
+}
+
+/// A page of hosts with their health checks, by host name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostChecksList {
+    /// Of this page.
+    pub items: Vec<HostChecks>,
+    /// Pass it as `after`.
+    pub next: Option<String>,
 }
 
 /// When a change may begin.

@@ -1,5 +1,6 @@
 //! The tasks before anything is changed: fetch, verify, pre-check, keep old.
 
+use super::health;
 use super::{Failure, Outcome, Task, TaskContext};
 use crate::deploy::record::{Left, TaskName};
 use crate::deploy::system::System;
@@ -13,6 +14,9 @@ use std::path::Path;
 
 /// Disk space that must be left over after the install: logs and databases go on growing.
 const SPARE_BYTES: u64 = 64 << 20;
+
+/// Replaced files in use before the change that are remembered.
+const MOST_REPLACED: usize = 5_000;
 
 /// How often fetching and keeping are tried, and how many pauses lie between.
 const ATTEMPTS: u32 = 4;
@@ -156,7 +160,15 @@ impl Task for PreCheck {
         }
         let grows = u64::try_from(context.manifest().disk_bytes).unwrap_or(0);
         enough_space(context.system, context.root, grows, "the new versions")?;
-        Ok(Outcome::left(Left::Before { services: context.system.services() }, Vec::new()))
+        let services = context.system.services();
+        let (checks, notes) = health::before(context)?;
+        let uses = context.system.uses_replaced();
+        let replaced =
+            uses.iter().flat_map(|used| used.files.iter().map(|file| (used.name().to_owned(), file.path.clone())));
+        let replaced = replaced.take(MOST_REPLACED).collect();
+        let needrestart =
+            context.system.needrestart().map(|said| said.services.into_iter().collect()).unwrap_or_default();
+        Ok(Outcome::left(Left::Before { services, checks, replaced, needrestart }, notes))
     }
 
     /// Looking leaves nothing.

@@ -1,8 +1,12 @@
-//! Health: what listened before listens again, what was active is active.
+//! Health: the host is as well after the change as it was before. Looked at are what ran before
+//! ([`super::derived`]), the checks of the host's own file and those of the change; each has its time
+//! to hold, and all must hold at once.
 
+use super::derived;
 use super::{Failure, Outcome, Task, TaskContext};
+use crate::deploy::probe::Watched;
 use crate::deploy::record::{Left, TaskName};
-use crate::deploy::system::System;
+use fettle_domain::health::{HealthCheck, Judgement, Look, Phase, Seen, judge};
 use fettle_domain::reason::Reason;
 use fettle_wire::agent::Service;
 use std::time::{Duration, Instant};
@@ -10,6 +14,8 @@ use std::time::{Duration, Instant};
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    /// Before the change, for a check that is bad for a moment only.
+    pub(crate) health_before: Duration,
     /// For services to be up again.
     pub(crate) health: Duration,
     /// The same after a reboot, when everything starts at once.
@@ -23,6 +29,7 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            health_before: Duration::from_secs(5),
             health: Duration::from_secs(60),
             health_after_reboot: Duration::from_secs(300),
             pause: Duration::from_secs(1),
@@ -31,12 +38,15 @@ impl Default for Limits {
     }
 }
 
-/// Compares services with those before the change.
+/// The pause between two looks grows up to so many times, so that commands are not run every second.
+const MOST_PAUSES: u32 = 5;
+
+/// Compares services with those before the change, and looks at the checks that held before.
 pub(super) struct HealthChecks;
 
 impl Task for HealthChecks {
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
-        wait_until_healthy(context, context.limits.health)
+        wait_until_healthy(context, Phase::Between, context.limits.health)
     }
 
     /// Looking leaves nothing.
@@ -45,106 +55,124 @@ impl Task for HealthChecks {
     }
 }
 
-/// Waits until everything is up again, at most so long.
-pub(super) fn wait_until_healthy(context: &TaskContext<'_>, limit: Duration) -> Result<Outcome, Failure> {
-    let Left::Before { services: before } = context.deployment.left(TaskName::PreCheck) else {
-        return Err(Failure::new("health.no-record", "the journal does not tell which services ran before"));
+/// Before the change: which checks there are and how they stand. A required one that does not hold
+/// ends the deployment before it changed anything.
+pub(super) fn before(context: &TaskContext<'_>) -> Result<(Vec<Watched>, Vec<Reason>), Failure> {
+    let mut watched = context.system.watch(&context.deployment.offer.checks).map_err(Failure::because)?;
+    let patience = |watched: &Watched| {
+        let check = &watched.check;
+        if check.when.is_required_before() { within(check) } else { context.limits.health_before }
     };
-    let end = Instant::now() + limit;
+    let seen = observe(context, Phase::Before, &watched, patience, &mut || Vec::new(), Duration::ZERO)?;
+    let judgement = judged(Phase::Before, &watched, &seen.looks);
+    for (watched, seen) in watched.iter_mut().zip(seen.looks) {
+        watched.before = seen;
+    }
+    if judgement.failures.is_empty() { Ok((watched, judgement.notes)) } else { Err(failure(judgement, Vec::new())) }
+}
+
+/// Waits until everything is well again. `limit`: for what ran before, and at least for every check.
+pub(super) fn wait_until_healthy(context: &TaskContext<'_>, phase: Phase, limit: Duration) -> Result<Outcome, Failure> {
+    let (services, watched) = recorded(context)?;
+    // After a reboot everything takes longer, checks too.
+    let least = if limit > context.limits.health { limit } else { Duration::ZERO };
+    let patience = |watched: &Watched| within(&watched.check).max(least);
+    let mut missing = || derived::missing(services, &context.system.services(), context.system);
+    let seen = observe(context, phase, watched, patience, &mut missing, limit)?;
+    let mut judgement = judged(phase, watched, &seen.looks);
+    if seen.missing.is_empty() {
+        judgement.notes.insert(0, derived::all_there(services, context.system));
+    }
+    if seen.missing.is_empty() && judgement.failures.is_empty() {
+        return Ok(Outcome::noted(judgement.notes));
+    }
+    Err(failure(judgement, seen.missing))
+}
+
+/// How the host is once the former versions are back: told, not judged.
+pub(super) fn after_undo(context: &TaskContext<'_>) -> Vec<Reason> {
+    let healthy = match wait_until_healthy(context, Phase::Between, context.limits.health) {
+        Ok(outcome) => outcome.notes,
+        Err(failure) => failure.reasons,
+    };
+    let told = |reason: Reason| Reason { text: format!("after the undo: {}", reason.text), ..reason };
+    healthy.into_iter().map(told).collect()
+}
+
+fn within(check: &HealthCheck) -> Duration {
+    Duration::from_secs(u64::from(check.within_seconds))
+}
+
+fn recorded<'a>(context: &'a TaskContext<'_>) -> Result<(&'a [Service], &'a [Watched]), Failure> {
+    match context.deployment.left(TaskName::PreCheck) {
+        Left::Before { services, checks, .. } => Ok((services, checks)),
+        _ => Err(Failure::new("health.no-record", "the journal does not tell which services ran before")),
+    }
+}
+
+fn judged(phase: Phase, watched: &[Watched], seen: &[Option<Seen>]) -> Judgement {
+    let looks = watched.iter().zip(seen).filter_map(|(watched, now)| {
+        let now = now.as_ref()?;
+        Some(Look { check: &watched.check, source: watched.origin.as_str(), before: watched.before.as_ref(), now })
+    });
+    judge(phase, &looks.collect::<Vec<_>>())
+}
+
+fn failure(judgement: Judgement, missing: Vec<Reason>) -> Failure {
+    Failure::because(missing.into_iter().chain(judgement.failures).chain(judgement.notes).collect())
+}
+
+/// What the last look at everything found.
+struct Observed {
+    /// One for each check; `None` when it does not count in this phase.
+    looks: Vec<Option<Seen>>,
+    /// What ran before and does not.
+    missing: Vec<Reason>,
+}
+
+/// Looks again and again until all is well, or the patience for something that is not is used up.
+fn observe(
+    context: &TaskContext<'_>,
+    phase: Phase,
+    watched: &[Watched],
+    patience: impl Fn(&Watched) -> Duration,
+    missing: &mut dyn FnMut() -> Vec<Reason>,
+    missing_limit: Duration,
+) -> Result<Observed, Failure> {
+    let begun = Instant::now();
+    // Since when each holds, as often as it was looked at.
+    let mut holds_since: Vec<Option<Instant>> = vec![None; watched.len()];
+    let mut pauses = 0;
     loop {
-        let missing = missing(before, &context.system.services(), context.system);
-        if missing.is_empty() {
-            return Ok(Outcome::default());
-        }
-        if Instant::now() >= end || context.stop.wait(context.limits.pause) {
-            return Err(Failure::because(missing));
-        }
-    }
-}
-
-/// What ran before and does not now.
-fn missing(before: &[Service], now: &[Service], system: &dyn System) -> Vec<Reason> {
-    let ephemeral = system.first_ephemeral_port();
-    let mut reasons = Vec::new();
-    for service in before.iter().filter(|service| is_the_hosts(service)) {
-        let same: Vec<&Service> = now.iter().filter(|other| is_same(service, other)).collect();
-        let name = if service.unit.is_empty() { &service.executable } else { &service.unit };
-        if service.listens.is_empty() {
-            if same.is_empty()
-                && let Some(why) = system.why_failed(&service.unit)
-            {
-                reasons
-                    .push(Reason::new("health.not-active", format!("{name} was active before and is not now: {why}")));
+        let mut seen = Observed { looks: Vec::with_capacity(watched.len()), missing: missing() };
+        let mut used_up = !seen.missing.is_empty() && begun.elapsed() >= missing_limit;
+        let mut waits = !seen.missing.is_empty();
+        for (watched, since) in watched.iter().zip(&mut holds_since) {
+            let (check, before) = (&watched.check, watched.before.as_ref());
+            if !check.counts(phase, before) {
+                seen.looks.push(None);
+                continue;
             }
-            continue;
-        }
-        for listens in service.listens.iter().filter(|listens| port(listens) < ephemeral) {
-            if !same.iter().any(|other| other.listens.contains(listens)) {
-                reasons.push(Reason::new(
-                    "health.not-listening",
-                    format!("{name} listened on {listens} before and does not now"),
-                ));
+            let look = context.system.look(watched);
+            if look.holds {
+                let since = since.get_or_insert_with(Instant::now);
+                let hold = if phase == Phase::After { u64::from(check.hold_seconds) } else { 0 };
+                waits |= since.elapsed() < Duration::from_secs(hold);
+            } else {
+                *since = None;
+                // What was bad before is told and not waited for.
+                let wanted = phase == Phase::Before || check.blames(phase, before);
+                waits |= wanted;
+                used_up |= wanted && begun.elapsed() >= patience(watched);
             }
+            seen.looks.push(Some(look));
         }
-    }
-    reasons
-}
-
-/// Units and init scripts are the host's. Of programs that nobody started as a service only those
-/// from places where daemons live: a developer may stop an own server at any time.
-fn is_the_hosts(service: &Service) -> bool {
-    let places = ["/usr/sbin/", "/sbin/", "/usr/lib/", "/usr/libexec/", "/lib/", "/opt/"];
-    !service.unit.is_empty() || places.iter().any(|place| service.executable.starts_with(place))
-}
-
-/// By unit, since a new version may bring an executable of another name.
-fn is_same(before: &Service, now: &Service) -> bool {
-    if before.unit.is_empty() { before.executable == now.executable } else { before.unit == now.unit }
-}
-
-fn port(listens: &str) -> u16 {
-    listens.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deploy::bench::SimulatedHost;
-
-    fn service(unit: &str, executable: &str, listens: &[&str]) -> Service {
-        Service {
-            unit: unit.to_owned(),
-            executable: executable.to_owned(),
-            package: String::new(),
-            listens: listens.iter().map(|text| (*text).to_owned()).collect(),
-            restart_pending: false,
-            outdated_packages: Vec::new(),
+        if used_up || !waits {
+            return Ok(seen);
         }
-    }
-
-    #[test]
-    fn what_ran_before_must_run_after() {
-        let host = SimulatedHost::default();
-        let before = [
-            service("web.service", "/usr/sbin/web1", &["tcp 0.0.0.0:80", "tcp 0.0.0.0:50123"]),
-            service("cron.service", "/usr/sbin/cron", &[]),
-            service("", "/usr/sbin/exim4", &["tcp 127.0.0.1:25"]),
-            service("", "/home/dev/server", &["tcp 0.0.0.0:3000"]),
-        ];
-        let after = [
-            service("web.service", "/usr/sbin/web2", &["tcp 0.0.0.0:80", "tcp 0.0.0.0:41000"]),
-            service("cron.service", "/usr/sbin/cron", &[]),
-            service("", "/usr/sbin/exim4", &["tcp 127.0.0.1:25"]),
-        ];
-        assert_eq!(missing(&before, &after, &host), []);
-        let texts: Vec<String> = missing(&before, &[], &host).into_iter().map(|reason| reason.text).collect();
-        assert_eq!(
-            texts,
-            [
-                "web.service listened on tcp 0.0.0.0:80 before and does not now",
-                "cron.service was active before and is not now: no process of it runs",
-                "/usr/sbin/exim4 listened on tcp 127.0.0.1:25 before and does not now",
-            ]
-        );
+        pauses = (pauses + 1).min(MOST_PAUSES);
+        if context.stop.wait(context.limits.pause.saturating_mul(pauses)) {
+            return Err(Failure::new("task.stopped", "the agent was told to stop; it looks again at its next start"));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The change itself, and its proof.
 
+use super::health;
 use super::restart::restart_pending;
 use super::{Failure, Outcome, Task, TaskContext, told};
 use crate::deploy::record::{Left, TaskName};
@@ -80,12 +81,15 @@ fn put_back(context: &TaskContext<'_>) -> Vec<Reason> {
     }
 }
 
+/// Services take up the former files, and people are told whether the host is as well as before.
 fn after_undo(context: &TaskContext<'_>) -> Vec<Reason> {
-    if !context.deployment.offer.restart_services {
-        return Vec::new();
+    let mut notes = Vec::new();
+    if context.deployment.offer.restart_services {
+        let restarted = restart_pending(context);
+        notes.extend(restarted.notes.into_iter().chain(restarted.failures));
     }
-    let restarted = restart_pending(context);
-    restarted.notes.into_iter().chain(restarted.failures).collect()
+    notes.extend(health::after_undo(context));
+    notes
 }
 
 /// Compares the plan with what is installed now; the exit code of the package manager proves nothing.

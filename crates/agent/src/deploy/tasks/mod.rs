@@ -1,6 +1,7 @@
 //! The tasks of a deployment: each a type with do and undo side by side, both of which may run twice.
 
 mod before;
+mod derived;
 mod health;
 mod install;
 mod reboot;

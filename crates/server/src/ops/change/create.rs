@@ -6,6 +6,7 @@ use crate::access::Actor;
 use crate::{AppState, clock};
 use fettle_domain::access::Permission;
 use fettle_domain::advisory::VulnId;
+use fettle_domain::health::{HealthCheck, MOST_CHECKS};
 use fettle_domain::host::OsRelease;
 use fettle_domain::machine::{FindingState, PlanState};
 use fettle_domain::plan::{Acceptance, RebootPolicy};
@@ -134,6 +135,7 @@ fn checked(state: &AppState, request: ChangeCreate, now: Timestamp) -> Result<As
         Some("if-needed") => RebootPolicy::IfNeeded,
         Some(_) => return Err(OpsError::invalid("reboot", "no such policy", "`never` or `if-needed`")),
     };
+    let checks = checks(&request.checks)?;
     let specification = Specification {
         vulnerabilities: request.vulnerabilities,
         findings: request.findings,
@@ -145,6 +147,7 @@ fn checked(state: &AppState, request: ChangeCreate, now: Timestamp) -> Result<As
         acceptance: Acceptance { success_percent, silence_seconds },
         restart_services: request.restart_services.unwrap_or(true),
         reboot,
+        checks,
     };
     Ok(Asked {
         title: request.title.trim().to_owned(),
@@ -214,6 +217,25 @@ fn package(text: &str) -> Result<AskedPackage, OpsError> {
             .map_err(|error| OpsError::invalid("packages", error, "`NAME=VERSION` with a version as dpkg shows it"))?;
     }
     Ok(AskedPackage { name: name.to_owned(), version: version.map(str::to_owned) })
+}
+
+/// Health checks, each with its place when it is none.
+fn checks(texts: &[String]) -> Result<Vec<HealthCheck>, OpsError> {
+    const FORM: &str = "`KIND=VALUE[,OPTION=VALUE]…`, such as `http=http://127.0.0.1:8080/health,within=30s`";
+    if texts.len() > MOST_CHECKS {
+        return Err(OpsError::invalid("checks", format!("{} checks", texts.len()), format!("at most {MOST_CHECKS}")));
+    }
+    let mut checks: Vec<HealthCheck> = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let place = format!("checks[{index}]");
+        let check: HealthCheck = text.parse().map_err(|error| OpsError::invalid(&place, error, FORM))?;
+        if checks.iter().any(|other| other.name == check.name) {
+            let why = format!("two checks are called `{}`", check.name);
+            return Err(OpsError::invalid(&place, why, "another name: `…,name=TEXT`"));
+        }
+        checks.push(check);
+    }
+    Ok(checks)
 }
 
 fn window(request: &ChangeCreate, hours: u64, now: Timestamp) -> Result<(Option<Timestamp>, Timestamp), OpsError> {

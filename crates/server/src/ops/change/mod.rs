@@ -1,6 +1,7 @@
 //! What a person may ask of changes: ask for one, look at it, approve, start, undo it, watch it.
 
 mod act;
+mod checks;
 mod create;
 mod deployment;
 mod explain;
@@ -9,6 +10,7 @@ mod view;
 mod watch;
 
 pub use act::{approve, cancel, pause, reject, resume, start, undo};
+pub use checks::checks;
 pub use create::create;
 pub use deployment::{deployments, deployments_of_host, explain_deployment, log, show_deployment};
 pub use explain::explain;

@@ -151,6 +151,7 @@ pub(super) async fn detail(state: &AppState, actor: &Actor, id: ChangeId) -> Res
         },
         reboot: reboot_word(specification.reboot).to_owned(),
         restart_services: specification.restart_services,
+        checks: specification.checks.iter().map(view::check).collect(),
         plan: picture.plan.id.to_string(),
         plan_digest: picture.plan.digest.clone(),
         back_out: head.map_or_else(String::new, |head| head.back_out.clone()),

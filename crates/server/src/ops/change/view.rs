@@ -1,10 +1,13 @@
 //! Records as the API shows them.
 
 use super::super::finding::reason_views;
+use fettle_domain::health::HealthCheck;
 use fettle_domain::plan::{HostPlan, PackageStep};
 use fettle_store::systems::change::{ChangeEventRecord, ChangeRecord};
 use fettle_store::systems::deployment::{DeploymentRecord, TaskRecord};
-use fettle_wire::api::change::{ChangeEvent, ChangeHost, ChangePackage, ChangeSummary, DeploymentSummary, TaskView};
+use fettle_wire::api::change::{
+    ChangeEvent, ChangeHost, ChangePackage, ChangeSummary, CheckView, DeploymentSummary, TaskView,
+};
 
 pub(super) fn summary(record: &ChangeRecord) -> ChangeSummary {
     let rollout = record.rollout_state.map(|state| state.to_string());
@@ -68,6 +71,10 @@ pub(super) fn deployment(record: &DeploymentRecord) -> DeploymentSummary {
         heard_at: record.heard_at.to_string(),
         anomalies: record.anomalies,
     }
+}
+
+pub(super) fn check(check: &HealthCheck) -> CheckView {
+    CheckView { name: check.name.clone(), text: check.to_string(), when: check.when.as_str().to_owned() }
 }
 
 pub(super) fn task(record: &TaskRecord) -> TaskView {

@@ -11,7 +11,8 @@ use axum::http::HeaderMap;
 use axum::response::Redirect;
 use fettle_domain::access::Permission;
 use fettle_wire::api::change::{
-    ChangeApprove, ChangeCreate, ChangeDetail, ChangeHostList, ChangePackage, DeploymentList,
+    ChangeApprove, ChangeCreate, ChangeDetail, ChangeHostList, ChangePackage, DeploymentList, HostChecks,
+    HostChecksList,
 };
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -122,6 +123,7 @@ pub async fn form(visitor: Visitor, Query(given): Query<Prefilled>) -> Answer {
                     div.field { label for="groups" { "Groups" } input id="groups" name="groups"; }
                     div.field { label for="success" { "Must succeed, per cent of the hosts" } input id="success" name="success" type="number" min="0" max="100" value="100"; }
                 }
+                div.field { label for="checks" { "Health checks" } textarea id="checks" name="checks" placeholder="http=http://127.0.0.1:8080/health,within=30s" {} div.hint { "One a line; what listens and runs before must do so after without being named here" } }
                 div.field { label.check { input type="checkbox" name="reboot" value="yes"; "Reboot hosts when the change needs it" } label.check { input type="checkbox" name="removals" value="yes"; "Other packages may be removed to get there" } }
                 button.primary type="submit" { "Ask for it" }
             } } }
@@ -149,6 +151,8 @@ pub struct Create {
     #[serde(default)]
     success: Option<u8>,
     #[serde(default)]
+    checks: String,
+    #[serde(default)]
     reboot: String,
     #[serde(default)]
     removals: String,
@@ -175,6 +179,7 @@ pub async fn create(
         groups,
         allow_removals: !asked.removals.is_empty(),
         success_percent: asked.success,
+        checks: form::lines(&asked.checks),
         reboot: Some(if asked.reboot.is_empty() { "never" } else { "if-needed" }.to_owned()),
         ..ChangeCreate::default()
     };
@@ -213,6 +218,7 @@ pub async fn show(
     let hosts = ops::change::hosts(&state, actor, &id, filled(&pages.after), Some(25)).await?;
     let part = ops::Part { sort: filled(&pages.sort), after: filled(&pages.deployments), limit: Some(100) };
     let deployments = ops::change::deployments(&state, actor, &id, None, part).await?;
+    let checks = ops::change::checks(&state, actor, &id, None, Some(200)).await?;
     let events = format!("/api/v1/changes/{}/events?after={}", escape(&id), change.last_event);
     Ok(layout::page(
         &visitor,
@@ -230,6 +236,7 @@ pub async fn show(
                 section.card data-part="progress" { header { h2 { "Rollout" } @if let Some(state) = &change.summary.rollout_state { (badge(state)) } }
                     div.body { (super::overview::progress(&change)) p.soft { (change.proved) " proved by a later inventory" } } }
                 (deployment_table(&id, &pages, &deployments))
+                (check_table(&change, &checks))
                 section.card { header { h2 { "Live output" } span data-part="live" { @if matches!(change.summary.rollout_state.as_deref(), Some("running" | "rolling-back")) { span class="badge info live" { "live" } } } } div.body { pre.log id="live-log" tabindex="0" role="log" aria-label="Live output" data-empty="What the hosts print appears here while the change runs. Earlier output: tasks and log of a deployment." {} } }
                 }
                 (about(&change))
@@ -280,6 +287,10 @@ fn about(change: &ChangeDetail) -> Markup {
             dt { "Acceptance" } dd { "at least " (change.acceptance.success_percent) " % of the hosts proved; silent for " (change.acceptance.silence_seconds) " s counts as failed" }
             dt { "Back-out" } dd { (change.back_out) }
             dt { "Restarts" } dd { "services: " @if change.restart_services { "yes" } @else { "no" } ", reboot: " (change.reboot) }
+            dt { "Health checks" } dd {
+                "what listens and runs before must do so after"
+                @for check in &change.checks { div.under { span.mono { (check.text) } } }
+            }
             dt { "Window" } dd { @match &change.window.start { Some(start) => { "from " (start) }, None => "as soon as it is started" } ", until " (change.window.end) }
             dt { "Approvals" } dd { (change.approvals.len()) " of " (change.approvals_needed) @for approval in &change.approvals { div { b { (approval.by) } " " (ago(&approval.at)) " " (approval.comment) } } }
             @if !change.plan_digest.is_empty() { dt { "Plan digest" } dd.mono { (change.plan_digest) } }
@@ -304,6 +315,25 @@ fn deployment_table(id: &str, pages: &Pages, deployments: &DeploymentList) -> Ma
                 } }
                 @if next.is_some() || !pages.deployments.is_empty() { (pager(deployments.items.len(), None, next)) }
             }
+        }
+    }
+}
+
+fn check_table(change: &ChangeDetail, checks: &HostChecksList) -> Markup {
+    let seen: Vec<&HostChecks> = checks.items.iter().filter(|host| !host.results.is_empty()).collect();
+    html! {
+        section.card data-part="checks" { header { h2 { "Health" } span.soft { "as each host saw it last" } }
+            @if seen.is_empty() {
+                (empty(if change.checks.is_empty() { "Not looked at yet. What listens and runs on a host before must do so after." } else { "Not looked at yet." }, ""))
+            } @else { div.scroll { table.stack {
+                thead { tr { th { "Host" } th { "State" } th { "What was seen" } } }
+                tbody { @for host in &seen { tr {
+                    td data-label="Host" { a href={ "/deployments/" (host.deployment) } { (host.host_name) } div.under { (host.task) } }
+                    td data-label="State" { div { (badge(if host.failed { "failed" } else { "holds" })) } }
+                    td data-label="What was seen" { div { @for result in &host.results { div { (result.text) } } } }
+                } } }
+            } } }
+            @if checks.next.is_some() { div.pager { "Only the first hosts are shown; all: GET /api/v1/changes/" (change.summary.number) "/checks" } }
         }
     }
 }
