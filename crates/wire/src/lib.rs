@@ -6,4 +6,5 @@
 
 pub mod agent;
 pub mod api;
+pub mod log;
 pub mod offer;

@@ -162,6 +162,8 @@ impl Desk {
             match item {
                 WorkItem::Rehearse { rehearsal, job } => self.take_rehearsal(rehearsal, job),
                 WorkItem::Withdraw { deployment } => self.take_back(host, deployment)?,
+                // Answered from what is on disk, beside the desk.
+                WorkItem::SendLog { .. } => {}
                 WorkItem::Offer { envelope } => orders.extend(self.believed(host, &envelope)?),
             }
         }

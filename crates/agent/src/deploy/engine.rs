@@ -9,7 +9,7 @@ use crate::clock::{self, Stop};
 use crate::disk::state::{self, StateError};
 use crate::disk::{AppendLog, DiskError, LogError, StateDir, files};
 use crate::policy::{Hold, Policy};
-use crate::report::{Origin, OutputSink, Spool};
+use crate::report::{Origin, OutputSink, Patterns, Spool};
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _, TaskEvent, TaskState};
 use fettle_domain::reason::Reason;
 use fettle_domain::{DeploymentId, Timestamp};
@@ -37,6 +37,8 @@ pub(crate) struct Host {
     pub(crate) policy: Policy,
     pub(crate) stop: Stop,
     pub(crate) limits: Limits,
+    /// The administrator's patterns of secrets.
+    pub(crate) masks: Arc<Patterns>,
     pub(crate) running: Mutex<Option<Running>>,
 }
 
@@ -221,7 +223,8 @@ impl<'a> Engine<'a> {
     }
 
     fn over(host: &'a Host, folder: PathBuf, journal: AppendLog<Record>, deployment: Deployment) -> Self {
-        let output = Arc::new(OutputSink::new(deployment.id(), host.spool.clone(), host.stop.clone()));
+        let (spool, stop, masks) = (host.spool.clone(), host.stop.clone(), host.masks.clone());
+        let output = Arc::new(OutputSink::new(deployment.id(), &folder, spool, stop, masks));
         Self { host, folder, journal, deployment, output, reboot_asked: false }
     }
 
@@ -243,7 +246,7 @@ impl<'a> Engine<'a> {
     /// Carries on until it settles or must wait.
     pub(crate) fn run(&mut self) -> Result<Ended, EngineError> {
         let result = self.carry_on();
-        self.output.flush();
+        self.output.finish();
         *clock::lock(&self.host.running) = None;
         result
     }
@@ -358,6 +361,7 @@ impl<'a> Engine<'a> {
     fn do_task(&mut self, name: TaskName) -> Result<(), EngineError> {
         let interrupted = self.deployment.task_state(name) == TaskState::Doing;
         let begun = self.deployment.task(name).map_or(0, |task| task.begun);
+        self.output.set_task(name.as_str());
         self.task_record(name, TaskEvent::Begin, Vec::new(), Left::Nothing)?;
         let most = if name.is_before_change() { MOST_BEGUN_BEFORE_CHANGE } else { MOST_BEGUN };
         let result = if begun >= most {
@@ -384,6 +388,7 @@ impl<'a> Engine<'a> {
 
     fn undo_task(&mut self, name: TaskName) -> Result<(), EngineError> {
         let begun = self.deployment.task(name).map_or(0, |task| task.undo_begun);
+        self.output.set_task(&format!("undo {}", name.as_str()));
         self.task_record(name, TaskEvent::BeginUndo, Vec::new(), Left::Nothing)?;
         let result = if begun >= MOST_UNDO_BEGUN {
             Err(Failure { reasons: vec![given_up(begun)], not_applicable: false })
@@ -442,7 +447,11 @@ impl<'a> Engine<'a> {
         Ok(act(&context))
     }
 
+    /// Reasons quote what the package manager said, so they are masked too.
     fn with_last_lines(&self, mut reasons: Vec<Reason>) -> Vec<Reason> {
+        for reason in &mut reasons {
+            reason.text = self.output.mask_text(&reason.text);
+        }
         let lines = self.output.take_last_lines();
         if !lines.is_empty() {
             reasons.push(Reason::new("task.output", format!("last lines of the output:\n{}", lines.join("\n"))));

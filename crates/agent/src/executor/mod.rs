@@ -71,6 +71,8 @@ impl Executor {
             options.owner.clone(),
         );
         let may_refresh = why_not.is_none();
+        // Checked when the file was read.
+        let masks = Arc::new(config.masks().unwrap_or_default());
         let host = Host {
             system: Arc::new(LocalSystem::new(&options.root, state.path())),
             spool: Arc::new(Mutex::new(Spool::open(&state.spool())?)),
@@ -80,6 +82,7 @@ impl Executor {
             policy,
             stop: Stop::default(),
             limits: Limits::default(),
+            masks,
             running: Mutex::new(None),
         };
         let desk = Desk::open(&host, trust.host, trust.offer_keys(), Rights { why_not })?;
