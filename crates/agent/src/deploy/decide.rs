@@ -1,5 +1,6 @@
 //! What comes next for a deployment: a pure decision from what its journal tells and the time.
 
+use super::local_order;
 use super::record::{Deployment, TaskName};
 use fettle_domain::Timestamp;
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, TaskEvent, TaskState};
@@ -87,6 +88,9 @@ fn checking(deployment: &Deployment) -> Act {
     if deployment.has_failed() {
         return Act::Event(DeploymentEvent::Undo, deployment.failure.clone());
     }
+    if let Some(by) = &deployment.local_undo {
+        return Act::Event(DeploymentEvent::Undo, vec![local_order::reason(by)]);
+    }
     if deployment.undo_order.is_some() {
         return Act::Event(DeploymentEvent::Undo, vec![ordered()]);
     }
@@ -98,6 +102,10 @@ fn checking(deployment: &Deployment) -> Act {
 }
 
 fn undo_on_order(deployment: &Deployment, now: Timestamp) -> Act {
+    // Whoever sits at the host needs no window: the server's is for what nobody watches.
+    if let Some(by) = &deployment.local_undo {
+        return Act::Event(DeploymentEvent::Undo, vec![local_order::reason(by)]);
+    }
     let Some(order) = &deployment.undo_order else { return Act::Rest };
     if let Some(reason) = too_late(order, now) {
         return Act::Lapse(vec![reason]);

@@ -11,6 +11,7 @@ use crate::disk::{AppendLog, DiskError, LogError, StateDir, files};
 use crate::policy::{Hold, Policy};
 use crate::report::{Origin, OutputSink, Patterns, Spool};
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _, TaskEvent, TaskState};
+use fettle_domain::package::Ecosystem;
 use fettle_domain::reason::Reason;
 use fettle_domain::{DeploymentId, Timestamp};
 use fettle_plugin::Provider;
@@ -50,21 +51,9 @@ pub(crate) struct Running {
 }
 
 impl Host {
-    /// Whether the commands that a provider drives are here: those of the agent's own system or, for
-    /// another root, those inside it.
+    /// Whether the commands that a provider drives are here.
     pub(crate) fn has_commands(&self, provider: &dyn Provider) -> Result<(), Reason> {
-        const PLACES: [&str; 6] = ["usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "usr/local/sbin"];
-        let is_here = |command: &str| {
-            let roots = [Path::new("/"), self.root.as_path()];
-            roots.iter().any(|root| PLACES.iter().any(|place| root.join(place).join(command).exists()))
-        };
-        let about = provider.manifest();
-        let missing: Vec<&str> = about.commands.iter().copied().filter(|command| !is_here(command)).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let text = format!("{} needs {}, which this host does not have", about.title, missing.join(", "));
-        Err(Reason::new("provider.command-missing", text))
+        has_commands(&self.root, provider)
     }
 
     /// State of a deployment if it is being carried on now.
@@ -82,9 +71,26 @@ impl Host {
     }
 
     /// The provider that carries out manifests of this ecosystem.
-    pub(crate) fn provider(&self, ecosystem: fettle_domain::package::Ecosystem) -> Option<Arc<dyn Provider>> {
+    pub(crate) fn provider(&self, ecosystem: Ecosystem) -> Option<Arc<dyn Provider>> {
         self.providers.iter().find(|provider| provider.ecosystem() == ecosystem).cloned()
     }
+}
+
+/// Whether the commands that a provider drives are here: those of the agent's own system or, for
+/// another root, those inside it.
+pub(crate) fn has_commands(root: &Path, provider: &dyn Provider) -> Result<(), Reason> {
+        const PLACES: [&str; 6] = ["usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "usr/local/sbin"];
+        let is_here = |command: &str| {
+            let roots = [Path::new("/"), root];
+            roots.iter().any(|root| PLACES.iter().any(|place| root.join(place).join(command).exists()))
+        };
+        let about = provider.manifest();
+        let missing: Vec<&str> = about.commands.iter().copied().filter(|command| !is_here(command)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let text = format!("{} needs {}, which this host does not have", about.title, missing.join(", "));
+        Err(Reason::new("provider.command-missing", text))
 }
 
 /// Why a deployment cannot go on now. Nothing is lost: the journal tells where it stands.
@@ -288,6 +294,8 @@ impl<'a> Engine<'a> {
     fn hold(&self, act: &Act) -> Option<Hold> {
         let Act::Event(event, _) = act else { return None };
         let order = match (self.deployment.state, event) {
+            // Whoever asked for it sits at the host.
+            (DeploymentState::Succeeded, DeploymentEvent::Undo) if self.deployment.local_undo.is_some() => return None,
             (_, DeploymentEvent::Fetch | DeploymentEvent::Apply) => &self.deployment.offer,
             (DeploymentState::Succeeded, DeploymentEvent::Undo) => self.deployment.undo_order.as_ref()?,
             _ => return None,
@@ -310,6 +318,8 @@ impl<'a> Engine<'a> {
 
     /// An undo order waits in a file of its own, because only the engine writes to the journal.
     fn take_undo_order(&mut self) -> Result<(), EngineError> {
+        let folder = self.folder.clone();
+        self.take_local_undo(&folder)?;
         let path = undo_order_path(&self.folder);
         let Some(offer) = state::read_json::<Offer>(&path, 64 << 20)? else { return Ok(()) };
         if self.deployment.undo_order.is_none() && !self.deployment.state.is_final() {
@@ -320,7 +330,7 @@ impl<'a> Engine<'a> {
 
     /// Writes a record, then takes it, then tells the server. In this order: what is told stands in
     /// the journal, and what stands in the journal is told at the latest at the next start.
-    fn record(&mut self, record: Record) -> Result<(), EngineError> {
+    pub(super) fn record(&mut self, record: Record) -> Result<(), EngineError> {
         let mut after = self.deployment.clone();
         let body =
             after.apply(&record).map_err(|why| EngineError::Damaged { path: journal_path(&self.folder), why })?;
