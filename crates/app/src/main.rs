@@ -85,7 +85,7 @@ fn run(mut builder: Builder, work: impl Future<Output = Result<(), Failure>>) ->
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let form = cli.output;
+    let form = if cli.json { cli::Output::Json } else { cli.output };
     match &cli.command {
         #[cfg(feature = "full")]
         Command::Server(command) => command::server::run(command, cli.config).await,

@@ -13,7 +13,7 @@ pub mod feed;
 pub mod finding;
 #[cfg(feature = "full")]
 pub mod host;
-#[cfg(feature = "full")]
+mod local;
 mod render;
 #[cfg(feature = "full")]
 pub mod server;
@@ -21,4 +21,5 @@ pub mod server;
 pub mod vercmp;
 
 #[cfg(feature = "full")]
-pub use render::{history, query, reasons, text};
+pub use render::{history, query};
+pub use render::{reasons, text};
