@@ -7,6 +7,8 @@ mod changes {
     mod agent;
     mod approval;
     mod fleet;
+    mod local;
+    mod logs;
     mod orders;
     mod reports;
     mod simulation;

@@ -14,6 +14,8 @@ pub mod finding;
 #[cfg(feature = "full")]
 pub mod host;
 mod local;
+#[cfg(feature = "full")]
+mod log;
 mod render;
 #[cfg(feature = "full")]
 pub mod server;

@@ -10,6 +10,7 @@ pub mod finding;
 pub mod group;
 pub mod host;
 pub mod inventory;
+pub mod log_request;
 pub mod login_attempt;
 pub mod package_dictionary;
 pub mod plan;
