@@ -59,7 +59,10 @@ pub(crate) fn next(deployment: &Deployment, now: Timestamp, withdrawn: bool) -> 
         S::Checking => checking(deployment),
         S::Succeeded => undo_on_order(deployment, now),
         S::Undoing if deployment.is_stuck() => Act::Event(E::GetStuck, deployment.failure.clone()),
-        S::Undoing => unwind(deployment).unwrap_or(Act::Event(E::FinishUndo, Vec::new())),
+        S::Undoing => unwind(deployment).unwrap_or_else(|| {
+            // Said once more: it is why the deployment stands where it ends.
+            Act::Event(E::FinishUndo, deployment.local_undo.iter().map(|by| local_order::reason(by)).collect())
+        }),
         S::Undone | S::Stuck | S::Failed | S::Withdrawn | S::Expired | S::NotApplicable => Act::Rest,
     }
 }
