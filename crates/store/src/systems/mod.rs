@@ -9,6 +9,7 @@ pub mod enrolment_token;
 pub mod finding;
 pub mod group;
 pub mod host;
+pub mod host_import;
 pub mod inventory;
 pub mod log_request;
 pub mod login_attempt;

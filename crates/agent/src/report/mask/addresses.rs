@@ -28,12 +28,13 @@ fn password(word: &str) -> Option<Range<usize>> {
         let colon = authority.get(..at)?.find(':')?;
         return Some(colon + 1..at);
     }
-    // A password with a bare `/`, `?` or `#`: then what stands behind the colon is no port.
-    let (_, port) = authority.split_once(':')?;
-    if port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) || port.starts_with('[') {
-        return None;
-    }
+    // A password with a bare `/`, `?` or `#`: then what stands behind the colon is no port, or it could
+    // be one, but what stands before it is no host and what stands behind the `@` is.
     let colon = authority.find(':')?;
     let at = word.rfind('@').filter(|at| *at > colon)?;
-    Some(colon + 1..at)
+    let (user, port) = (authority.get(..colon)?, authority.get(colon + 1..)?);
+    let behind = word.get(at + 1..)?;
+    let port_like = port.bytes().all(|byte| byte.is_ascii_digit());
+    let host_like = behind.starts_with(|c: char| c.is_ascii_alphabetic());
+    (!port_like || (!user.contains('.') && host_like)).then_some(colon + 1..at)
 }

@@ -20,6 +20,7 @@ fn secrets_are_masked_and_the_rest_is_not() {
         ("curl -H 'X-Api-Key: abc' https://x", "curl -H 'X-Api-Key: ***"),
         ("GET https://joe:pw@repo.example/x y", "GET https://joe:***@repo.example/x y"),
         ("http://deb.example:8080/debian@1 ok", "http://deb.example:8080/debian@1 ok"),
+        ("https://joe:0/A*a@repo.example/x", "https://joe:***@repo.example/x"),
         ("https://joe:p/w#?@repo.example/x", "https://joe:***@repo.example/x"),
         ("Setting up passwd (1:4.13+dfsg1-1) ...", "Setting up passwd (1:4.13+dfsg1-1) ..."),
         ("Get:1 http://deb.debian.org/debian bookworm/main amd64 passwd amd64 1:4.13 [972 kB]", "same"),
