@@ -13,6 +13,7 @@ pub mod feed;
 pub mod finding;
 #[cfg(feature = "full")]
 pub mod host;
+#[cfg(feature = "full")]
 mod import;
 mod local;
 #[cfg(feature = "full")]
