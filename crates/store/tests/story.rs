@@ -9,5 +9,6 @@ mod story {
     mod frame;
     mod hosts;
     mod inventories;
+    mod local;
     mod people;
 }

@@ -251,15 +251,17 @@ pub(super) fn scan(out: &Path, root: &Path, form: Output) -> Result<(), Failure>
         return Ok(());
     }
     let cannot = |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", out.display()));
-    // What runs on a machine is not for everybody on it.
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(out)
-        .map_err(cannot)?;
+    let mut scratch = out.as_os_str().to_owned();
+    scratch.push(".new");
+    match std::fs::remove_file(&scratch) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(cannot(error)),
+        _ => {}
+    }
+    // What runs on a machine is not for everybody on it; and no link that somebody put there is followed.
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&scratch).map_err(cannot)?;
     file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(cannot)?;
+    std::fs::rename(&scratch, out).map_err(cannot)?;
     let (packages, services) = (scan.packages.len(), scan.services.len());
     if form == Output::Json {
         return output::json(&json!({
