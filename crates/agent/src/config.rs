@@ -1,6 +1,7 @@
 //! The administrator's file `agent.toml`: what the host says of itself and how often it checks in.
 
 use crate::disk::files::{self, DiskError};
+use crate::report::Patterns;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,9 @@ pub(crate) struct Config {
     /// Never change this host.
     #[serde(default)]
     pub(crate) read_only: bool,
+    /// Patterns of secrets that are masked in output, besides those that the agent knows.
+    #[serde(default)]
+    pub(crate) mask: Vec<String>,
 }
 
 /// A configuration that cannot be used.
@@ -31,7 +35,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Not what such a file may hold.
-    #[error("{}: {why}\nknown keys: location = \"text\", tags = [\"text\"], check_in_seconds = number (5 to 86400), read_only = true or false", .path.display())]
+    #[error("{}: {why}\nknown keys: location = \"text\", tags = [\"text\"], check_in_seconds = number (5 to 86400), read_only = true or false, mask = [\"CORP-*-KEY\"]", .path.display())]
     Wrong {
         /// Which file.
         path: PathBuf,
@@ -47,12 +51,18 @@ impl Config {
         let Some(bytes) = files::read(path, LONGEST)? else { return Ok(Self::default()) };
         let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
         let config: Config = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        config.masks().map_err(&wrong)?;
         match config.check_in_seconds {
             Some(seconds) if !(5..=86_400).contains(&seconds) => {
                 Err(wrong(format!("check_in_seconds = {seconds} is not between 5 and 86400")))
             }
             _ => Ok(config),
         }
+    }
+
+    /// The patterns of secrets, made ready.
+    pub(crate) fn masks(&self) -> Result<Patterns, String> {
+        Patterns::parse(&self.mask)
     }
 }
 
@@ -74,6 +84,8 @@ mod tests {
         let error = load("location = \"x\"\nlocaton = 3\n").unwrap_err();
         assert!(error.contains("line 2") && error.contains("locaton"), "{error}");
         assert!(load("tags = \"web\"").unwrap_err().contains("line 1"));
+        assert!(load("mask = [\"a*\"]").unwrap_err().contains("mask pattern \"a*\""));
+        assert_eq!(load("mask = [\"CORP-*\"]").unwrap().mask, ["CORP-*"]);
         assert!(load("check_in_seconds = 1").unwrap_err().contains("between 5 and 86400"));
         assert_eq!(Config::load(Path::new("/nonexistent/agent.toml")).unwrap(), Config::default());
     }

@@ -148,7 +148,10 @@ fn mark(path: &Path) -> FileMark {
 }
 
 /// What all providers list, sorted.
-fn list_packages(root: &Path, providers: &[Arc<dyn Provider>]) -> Result<Vec<InstalledPackage>, PluginError> {
+pub(crate) fn list_packages(
+    root: &Path,
+    providers: &[Arc<dyn Provider>],
+) -> Result<Vec<InstalledPackage>, PluginError> {
     let context = ProviderContext {
         root: root.to_owned(),
         events: &Silent,

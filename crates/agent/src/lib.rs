@@ -14,6 +14,7 @@ mod executor;
 mod facts;
 mod inventory;
 mod link;
+mod local;
 mod policy;
 mod report;
 mod run;
@@ -31,7 +32,10 @@ pub use link::client::ClientError;
 pub use link::enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
 pub use link::tls::{TlsError, pinned as pinned_tls};
 pub use link::token::TokenError;
+pub use local::{
+    KeptLogError, PlanError, PlanOptions, UndoError, UndoOptions, Undone, kept_log, plan, scan, undo, undoable,
+};
 pub use policy::PolicyError;
 pub use run::{Exit, NetworkProcess, NetworkUser, RunError, RunOptions, run, run_network};
 pub use services::PackageOwner;
-pub use status::{AgentStatus, ConfirmError, DeploymentStatus, LastContact, StatusError, confirm, status};
+pub use status::{AgentStatus, ConfirmError, DeploymentStatus, LastContact, StatusError, TaskStatus, confirm, status};

@@ -1,11 +1,13 @@
 //! What `fettle agent status` shows: read from disk, whether an agent runs or not.
 
-use crate::deploy::engine;
+use crate::deploy::record::{Deployment, TaskName};
+use crate::deploy::{engine, local_order};
 use crate::disk::state::{self, StateError};
 use crate::disk::{LogError, StateDir, files};
 use crate::link::Identity;
+use crate::local;
 use crate::report::Spool;
-use fettle_domain::machine::DeploymentState;
+use fettle_domain::machine::{DeploymentState, TaskState};
 use fettle_domain::{ChangeId, DeploymentId, HostId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -24,8 +26,14 @@ pub struct AgentStatus {
     pub enrolled_at: Option<Timestamp>,
     /// Last contact with the server.
     pub last_contact: Option<LastContact>,
+    /// Process of the agent that runs here now; absent when none does.
+    pub process: Option<u32>,
     /// Entries that the server has not acknowledged yet.
     pub waiting_reports: usize,
+    /// Bytes of the file in which they wait.
+    pub spool_bytes: u64,
+    /// When the next accepted order may begin; absent when none waits for its window.
+    pub next_window: Option<Timestamp>,
     /// Its newest deployments, newest first.
     pub deployments: Vec<DeploymentStatus>,
 }
@@ -50,8 +58,29 @@ pub struct DeploymentStatus {
     pub change: Option<ChangeId>,
     /// Where it stands; absent when the journal cannot be read.
     pub state: Option<DeploymentState>,
+    /// Begin no earlier; absent when the journal cannot be read.
+    pub window_start: Option<Timestamp>,
+    /// Begin no later.
+    pub window_end: Option<Timestamp>,
+    /// Packages that it changes.
+    pub packages: usize,
+    /// Whether its former package files are kept, so that it can be undone here.
+    pub undoable: bool,
+    /// Its tasks that have begun or will not be done, in order.
+    pub tasks: Vec<TaskStatus>,
     /// Why it failed, or why its journal cannot be read; empty when neither.
     pub why: Vec<String>,
+}
+
+/// One task.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it stands.
+    pub state: TaskState,
+    /// When it last went on.
+    pub at: Timestamp,
 }
 
 /// Why there is no status.
@@ -70,13 +99,18 @@ pub fn status(state_dir: &Path) -> Result<AgentStatus, StatusError> {
     let state = StateDir::peek(state_dir);
     let identity = Identity::load(&state)?;
     let ids = state.deployment_ids().map_err(StateError::from)?;
-    let deployments = ids.into_iter().rev().take(MOST_LISTED).map(|id| deployment(&state, id)).collect();
+    let deployments: Vec<DeploymentStatus> =
+        ids.into_iter().rev().take(MOST_LISTED).map(|id| deployment(&state, id)).collect();
+    let waiting = deployments.iter().filter(|one| one.state == Some(DeploymentState::Queued));
     Ok(AgentStatus {
         host: identity.as_ref().map(|identity| identity.about.host),
         server: identity.as_ref().map(|identity| identity.about.server.clone()).unwrap_or_default(),
         enrolled_at: identity.as_ref().map(|identity| identity.about.enrolled_at),
         last_contact: state::read_json(&state.last_contact(), 64 << 10)?,
+        process: local::holder(state_dir),
         waiting_reports: Spool::peek(&state.spool())?,
+        spool_bytes: std::fs::metadata(state.spool()).map_or(0, |found| found.len()),
+        next_window: waiting.filter_map(|one| one.window_start).min(),
         deployments,
     })
 }
@@ -121,19 +155,39 @@ pub fn confirm(state_dir: &Path, deployment: &str) -> Result<(), ConfirmError> {
 }
 
 fn deployment(state: &StateDir, id: DeploymentId) -> DeploymentStatus {
-    match engine::peek(&state.deployment(id)) {
+    let folder = state.deployment(id);
+    let unreadable = |why: String| DeploymentStatus {
+        deployment: id,
+        change: None,
+        state: None,
+        window_start: None,
+        window_end: None,
+        packages: 0,
+        undoable: false,
+        tasks: Vec::new(),
+        why: vec![why],
+    };
+    match engine::peek(&folder) {
         Ok(Some(deployment)) => DeploymentStatus {
             deployment: id,
             change: Some(deployment.offer.change),
             state: Some(deployment.state),
+            window_start: Some(deployment.offer.window_start),
+            window_end: Some(deployment.offer.window_end),
+            packages: deployment.offer.manifest.steps.len(),
+            undoable: local_order::why_not(&deployment, &folder).is_none(),
+            tasks: tasks(&deployment),
             why: deployment.failure.iter().map(ToString::to_string).collect(),
         },
-        Ok(None) => DeploymentStatus {
-            deployment: id,
-            change: None,
-            state: None,
-            why: vec!["it has no journal yet".to_owned()],
-        },
-        Err(error) => DeploymentStatus { deployment: id, change: None, state: None, why: vec![error.to_string()] },
+        Ok(None) => unreadable("it has no journal yet".to_owned()),
+        Err(error) => unreadable(error.to_string()),
     }
+}
+
+fn tasks(deployment: &Deployment) -> Vec<TaskStatus> {
+    let standing = TaskName::ALL.into_iter().filter_map(|name| Some((name, deployment.task(name)?)));
+    standing
+        .filter(|(_, task)| task.state != TaskState::Do)
+        .map(|(name, task)| TaskStatus { name: name.as_str(), state: task.state, at: task.at })
+        .collect()
 }

@@ -88,7 +88,7 @@ fn run(mut builder: Builder, work: impl Future<Output = Result<(), Failure>>) ->
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let form = cli.output;
+    let form = if cli.json { cli::Output::Json } else { cli.output };
     #[cfg(feature = "full")]
     if let Some(server) = &cli.server {
         credentials::name(server);

@@ -35,6 +35,8 @@ pub struct Kernel {
 pub enum Management {
     /// An agent runs there.
     Agent,
+    /// None runs there: its inventory is imported from files.
+    Agentless,
     /// Seen by passive discovery only.
     Unmanaged,
 }

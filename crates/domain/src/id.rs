@@ -98,6 +98,8 @@ ids! {
     DeploymentId = "deployment";
     /// A dry run asked of one host.
     RehearsalId = "rehearsal";
+    /// A request for the log that a host keeps of a deployment.
+    LogRequestId = "log";
     /// A person who may sign in.
     UserId = "user";
     /// A signed-in browser.

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 pub trait ProviderEvents: Sync {
     /// One line of the package manager's output.
     fn output(&self, line: &str);
+    /// One line that it wrote to its error stream.
+    fn error_output(&self, line: &str) {
+        self.output(line);
+    }
     /// How far it is, 0 to 100, and what it does.
     fn progress(&self, percent: u8, what: &str);
     /// Whether to stop as soon as it is safe.

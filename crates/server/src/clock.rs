@@ -34,6 +34,7 @@ fresh_ids!(
     RolloutId,
     DeploymentId,
     RehearsalId,
+    LogRequestId,
     UserId,
     SessionId,
     ApiTokenId

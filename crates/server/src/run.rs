@@ -255,6 +255,9 @@ async fn housekeeping(state: AppState, listen: SocketAddr) {
         if let Err(error) = crate::access::session::forget_ended(&state).await {
             tracing::warn!(error = %error, "cannot forget ended sessions");
         }
+        if let Err(error) = crate::ops::change::forget_ended_logs(&state).await {
+            tracing::warn!(error = %error, "cannot forget fetched logs whose time is over");
+        }
     }
 }
 

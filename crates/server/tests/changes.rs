@@ -8,6 +8,8 @@ mod changes {
     mod approval;
     mod checks;
     mod fleet;
+    mod local;
+    mod logs;
     mod orders;
     mod reports;
     mod simulation;

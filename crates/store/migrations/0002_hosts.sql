@@ -49,6 +49,21 @@ CREATE TABLE IF NOT EXISTS host_event (
 );
 CREATE INDEX IF NOT EXISTS host_event_by_host ON host_event (host, sequence);
 
+-- Hosts whose inventory comes from a file: what tells the machine apart, and where the file comes from.
+CREATE TABLE IF NOT EXISTS host_import (
+    host {blob} PRIMARY KEY,            -- private
+    machine_id TEXT NOT NULL,           -- private: digest; empty: unknown
+    product_uuid TEXT NOT NULL,         -- private: empty: unknown
+    made_at BIGINT NOT NULL,            -- private: machine's clock: what its findings speak of
+    made_by TEXT NOT NULL,              -- private: program and version
+    made_for TEXT NOT NULL,             -- private: user there
+    missing TEXT NOT NULL,              -- private: JSON array of texts: what the file lacks
+    imported_at BIGINT NOT NULL,        -- private
+    imported_by TEXT NOT NULL           -- private: user name
+);
+CREATE INDEX IF NOT EXISTS host_import_by_machine ON host_import (machine_id);
+CREATE INDEX IF NOT EXISTS host_import_by_product ON host_import (product_uuid);
+
 -- How many hosts are in a state: no page counts the fleet.
 CREATE TABLE IF NOT EXISTS host_count (
     state TEXT PRIMARY KEY,             -- private

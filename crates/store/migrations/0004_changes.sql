@@ -165,7 +165,7 @@ CREATE TABLE IF NOT EXISTS change_event (
     change_id {blob} NOT NULL REFERENCES change_request (id), -- private
     number BIGINT NOT NULL,             -- private: from 1, without gaps
     at BIGINT NOT NULL,                 -- private
-    machine TEXT NOT NULL,              -- private: change, rehearsal, plan, rollout, wave, deployment, task, output
+    machine TEXT NOT NULL,              -- private: change, rehearsal, plan, rollout, wave, deployment, task, output, log
     deployment {blob},                  -- private
     host_name TEXT NOT NULL,            -- private: empty when about no single host
     event TEXT NOT NULL,                -- private
@@ -192,4 +192,29 @@ CREATE INDEX IF NOT EXISTS work_by_mark ON work (mark);
 CREATE TABLE IF NOT EXISTS work_mark (
     id BIGINT PRIMARY KEY,              -- private: always 1; its row orders the marks of all servers
     mark BIGINT NOT NULL                -- private
+);
+
+-- Logs that people asked of hosts: the newest request of each deployment, gone when its time is over.
+CREATE TABLE IF NOT EXISTS log_request (
+    id {blob} PRIMARY KEY,              -- private
+    deployment {blob} NOT NULL UNIQUE REFERENCES deployment (id), -- private
+    host {blob} NOT NULL,               -- private
+    asked_by TEXT NOT NULL,             -- private: user name
+    asked_at BIGINT NOT NULL,           -- private
+    expires_at BIGINT NOT NULL,         -- private
+    done BIGINT NOT NULL,               -- private: 1 when nothing follows
+    missing TEXT NOT NULL,              -- private: why the host has none; empty: it has
+    most_bytes BIGINT NOT NULL,         -- private: that are taken
+    bytes BIGINT NOT NULL,              -- private: that are here
+    next_line BIGINT NOT NULL,          -- private: first line that is not here
+    heard_at BIGINT                     -- private: when the last part came; NULL: none yet
+);
+CREATE INDEX IF NOT EXISTS log_request_by_host ON log_request (host, done);
+CREATE INDEX IF NOT EXISTS log_request_by_end ON log_request (expires_at);
+
+CREATE TABLE IF NOT EXISTS log_part (
+    request {blob} NOT NULL REFERENCES log_request (id), -- private
+    from_line BIGINT NOT NULL,          -- private
+    lines TEXT NOT NULL,                -- private: JSON array of wire LogLine
+    PRIMARY KEY (request, from_line)
 );

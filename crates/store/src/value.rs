@@ -200,6 +200,7 @@ pub(crate) mod bytes_of {
         RolloutId,
         DeploymentId,
         RehearsalId,
+        LogRequestId,
         UserId,
         SessionId,
         ApiTokenId

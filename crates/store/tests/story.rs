@@ -10,5 +10,6 @@ mod story {
     mod hosts;
     mod inventories;
     mod lists;
+    mod local;
     mod people;
 }

@@ -6,6 +6,7 @@
 //! | `POST /agent/v1/check-in` | [`CheckIn`] | [`CheckInReply`] |
 //! | `GET /agent/v1/work?after=N&wait=SECONDS` (long poll) | – | [`Work`] |
 //! | `POST /agent/v1/report` | [`Report`] | [`ReportReply`] |
+//! | `POST /agent/v1/log` | [`crate::log::LogPart`] | [`crate::log::LogReply`] |
 //!
 //! Errors are RFC 9457 problem details with a stable `type` (see [`problem`]).
 
@@ -15,7 +16,7 @@ use fettle_domain::machine::{DeploymentEvent, TaskState};
 use fettle_domain::package::InstalledPackage;
 use fettle_domain::plan::{Job, RehearsalOutcome};
 use fettle_domain::reason::Reason;
-use fettle_domain::{DeploymentId, HostId, RehearsalId, Timestamp};
+use fettle_domain::{DeploymentId, HostId, LogRequestId, RehearsalId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Stable `type` values of problem details that agents act on.
@@ -246,6 +247,17 @@ pub enum WorkItem {
     Withdraw {
         /// Which.
         deployment: DeploymentId,
+    },
+    /// Send the log that is kept of a deployment, answered by parts ([`crate::log::LogPart`]).
+    SendLog {
+        /// Which request of a person.
+        request: LogRequestId,
+        /// Whose log.
+        deployment: DeploymentId,
+        /// Number of the first line that is wanted.
+        from: u64,
+        /// Bytes of text that may still be sent.
+        most_bytes: u64,
     },
 }
 

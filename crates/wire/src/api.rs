@@ -7,4 +7,5 @@ pub mod change;
 pub mod feed;
 pub mod finding;
 pub mod host;
+pub mod log;
 pub mod problem;

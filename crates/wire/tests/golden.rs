@@ -9,7 +9,9 @@ use fettle_domain::plan::*;
 use fettle_domain::reason::Reason;
 use fettle_domain::*;
 use fettle_wire::agent::*;
+use fettle_wire::log::{LogLine, LogPart, LogReply, LogStream};
 use fettle_wire::offer::*;
+use fettle_wire::scan::{Machine, Scan};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -45,6 +47,10 @@ fn deployment() -> DeploymentId {
 }
 fn rehearsal() -> RehearsalId {
     RehearsalId::new(1_764_000_000_000, [3; 10])
+}
+
+fn log_request() -> LogRequestId {
+    LogRequestId::new(1_764_000_000_000, [6; 10])
 }
 
 fn facts() -> HostFacts {
@@ -212,6 +218,7 @@ fn golden_work() {
                 WorkItem::Rehearse { rehearsal: rehearsal(), job },
                 WorkItem::Offer { envelope },
                 WorkItem::Withdraw { deployment: deployment() },
+                WorkItem::SendLog { request: log_request(), deployment: deployment(), from: 1, most_bytes: 1 << 20 },
             ],
         },
     );
@@ -239,6 +246,60 @@ fn golden_work() {
             sequence: 7,
         },
     );
+}
+
+#[test]
+fn golden_log() {
+    let line = |number: u64, stream, text: &str| LogLine {
+        number,
+        at: at(40),
+        task: "install".into(),
+        stream,
+        text: text.into(),
+    };
+    golden(
+        "log-part",
+        &LogPart {
+            request: log_request(),
+            from: 1,
+            lines: vec![
+                line(1, LogStream::Output, "Setting up libssl3 (3.0.17-1~deb12u3) ..."),
+                line(2, LogStream::Error, "password=***"),
+                line(90, LogStream::Fettle, "[3 lines could not be written down: the disk refused them]"),
+            ],
+            last: true,
+            missing: String::new(),
+        },
+    );
+    golden("log-reply", &LogReply { next: 91, wanted: false, most_bytes: 1_047_900 });
+}
+
+#[test]
+fn golden_scan() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scan.json");
+    let scan = Scan {
+        format: fettle_wire::scan::FORMAT.into(),
+        version: fettle_wire::scan::VERSION,
+        made_at: at(50),
+        made_by: "fettle 0.1.0".into(),
+        user: "joe".into(),
+        missing: vec!["the UUID of the hardware (needs root)".into()],
+        machine: Machine { id: "e".repeat(64), product_uuid: String::new() },
+        digests: SectionDigests { facts: "a".repeat(64), packages: "b".repeat(64), services: "c".repeat(64) },
+        facts: facts(),
+        packages: vec![installed("3.0.11-1~deb12u2", "Debian:bookworm")],
+        services: vec![],
+    };
+    let text = serde_json::to_string_pretty(&scan).unwrap() + "\n";
+    if std::env::var_os("FETTLE_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(golden, text, "the form of the file changed: does its version have to?");
+    assert_eq!(serde_json::from_str::<Scan>(&golden).unwrap(), scan);
+    // Files are not messages between peers of two versions: what is unknown in one is a mistake.
+    let surprising = golden.replacen("\"format\"", "\"surprise\": 1, \"format\"", 1);
+    assert!(serde_json::from_str::<Scan>(&surprising).is_err());
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 use crate::inventory::Snapshot;
 use crate::run::Exit;
-use fettle_domain::HostId;
+use fettle_domain::{DeploymentId, HostId, LogRequestId};
 use fettle_wire::agent::{ReportEntry, SectionDigests, WorkItem};
+use fettle_wire::log::LogPart;
 use serde::{Deserialize, Serialize};
 
 /// From the network-facing half.
@@ -31,6 +32,8 @@ pub(crate) enum Request {
     Reports,
     /// The server has stored every entry up to this one.
     Acknowledge { up_to: u64 },
+    /// A part of the log that is kept of a deployment, from a line on; secrets are masked in it.
+    Log { request: LogRequestId, deployment: DeploymentId, from: u64, most_bytes: u64 },
     /// `--once`: carry out everything that is due.
     CarryOut,
     /// The last: how the network-facing half ended, or what kept it from its work.
@@ -59,6 +62,8 @@ pub(crate) enum Answer {
     Taken { all: bool },
     /// Entries of the spool; `live` while a deployment's output goes on.
     Reports { entries: Vec<ReportEntry>, live: bool },
+    /// A part of a kept log.
+    Log { part: Box<LogPart> },
     /// Acknowledged.
     Done,
     /// What was due has been carried out; whether a deployment failed, and what kept one from going on.

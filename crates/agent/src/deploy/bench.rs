@@ -574,6 +574,7 @@ impl Bench {
             policy: crate::policy::Policy::default(),
             stop: Stop::default(),
             limits: self.limits,
+            masks: Arc::default(),
             running: Mutex::new(None),
             state,
         }

@@ -1,5 +1,6 @@
 //! What comes next for a deployment: a pure decision from what its journal tells and the time.
 
+use super::local_order;
 use super::record::{Deployment, TaskName};
 use fettle_domain::Timestamp;
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, TaskEvent, TaskState};
@@ -58,7 +59,10 @@ pub(crate) fn next(deployment: &Deployment, now: Timestamp, withdrawn: bool) -> 
         S::Checking => checking(deployment),
         S::Succeeded => undo_on_order(deployment, now),
         S::Undoing if deployment.is_stuck() => Act::Event(E::GetStuck, deployment.failure.clone()),
-        S::Undoing => unwind(deployment).unwrap_or(Act::Event(E::FinishUndo, Vec::new())),
+        S::Undoing => unwind(deployment).unwrap_or_else(|| {
+            // Said once more: it is why the deployment stands where it ends.
+            Act::Event(E::FinishUndo, deployment.local_undo.iter().map(|by| local_order::reason(by)).collect())
+        }),
         S::Undone | S::Stuck | S::Failed | S::Withdrawn | S::Expired | S::NotApplicable => Act::Rest,
     }
 }
@@ -87,6 +91,9 @@ fn checking(deployment: &Deployment) -> Act {
     if deployment.has_failed() {
         return Act::Event(DeploymentEvent::Undo, deployment.failure.clone());
     }
+    if let Some(by) = &deployment.local_undo {
+        return Act::Event(DeploymentEvent::Undo, vec![local_order::reason(by)]);
+    }
     if deployment.undo_order.is_some() {
         return Act::Event(DeploymentEvent::Undo, vec![ordered()]);
     }
@@ -98,6 +105,10 @@ fn checking(deployment: &Deployment) -> Act {
 }
 
 fn undo_on_order(deployment: &Deployment, now: Timestamp) -> Act {
+    // Whoever sits at the host needs no window: the server's is for what nobody watches.
+    if let Some(by) = &deployment.local_undo {
+        return Act::Event(DeploymentEvent::Undo, vec![local_order::reason(by)]);
+    }
     let Some(order) = &deployment.undo_order else { return Act::Rest };
     if let Some(reason) = too_late(order, now) {
         return Act::Lapse(vec![reason]);

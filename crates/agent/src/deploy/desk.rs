@@ -2,6 +2,7 @@
 //! says which is due. It writes only files of its own; journals are the engine's.
 
 use super::engine::{self, Ended, Engine, EngineError, Host, undo_order_path, withdrawn_path};
+use super::local_order;
 use super::offer::{Believed, Refusal, Standing, believe, check};
 use super::record::Deployment;
 use crate::clock;
@@ -45,6 +46,8 @@ struct Known {
     sequence: u64,
     undo_sequence: Option<u64>,
     undo_waits: bool,
+    /// Whoever sits at the host asked for the undo.
+    local_undo: bool,
     /// Not before this moment.
     due: Timestamp,
 }
@@ -56,9 +59,16 @@ impl Known {
             plan: deployment.offer.plan,
             sequence: deployment.offer.sequence,
             undo_sequence: deployment.undo_order.as_ref().map(|order| order.sequence),
-            undo_waits: deployment.undo_order.is_some() && deployment.state == DeploymentState::Succeeded,
+            undo_waits: (deployment.undo_order.is_some() || deployment.local_undo.is_some())
+                && deployment.state == DeploymentState::Succeeded,
+            local_undo: deployment.local_undo.is_some(),
             due: deployment.offer.window_start,
         }
+    }
+
+    /// An undo was asked for on the host: it is due at once.
+    fn ask_undo(&mut self) {
+        (self.undo_waits, self.local_undo, self.due) = (true, true, Timestamp::default());
     }
 
     fn is_open(&self) -> bool {
@@ -147,6 +157,9 @@ impl Desk {
             known.undo_waits = true;
             known.due = order.window_start;
         }
+        if local_order::request_path(&host.state.deployment(id)).exists() && known.state == DeploymentState::Succeeded {
+            known.ask_undo();
+        }
         // An order may stand in a journal while the crash kept its number from the file.
         if deployment.offer.host == self.host_id {
             self.last_sequence = self.last_sequence.max(known.sequence).max(known.undo_sequence.unwrap_or(0));
@@ -162,6 +175,8 @@ impl Desk {
             match item {
                 WorkItem::Rehearse { rehearsal, job } => self.take_rehearsal(rehearsal, job),
                 WorkItem::Withdraw { deployment } => self.take_back(host, deployment)?,
+                // Answered from what is on disk, beside the desk.
+                WorkItem::SendLog { .. } => {}
                 WorkItem::Offer { envelope } => orders.extend(self.believed(host, &envelope)?),
             }
         }
@@ -361,7 +376,9 @@ impl Desk {
         }
         match result {
             Ok(Ended::Settled(state)) => {
-                known.undo_waits = undo_order_path(&host.state.deployment(id)).exists() && !state.is_final();
+                let folder = host.state.deployment(id);
+                let waits = undo_order_path(&folder).exists() || local_order::request_path(&folder).exists();
+                known.undo_waits = waits && !state.is_final();
                 self.prune(host);
             }
             Ok(Ended::Waiting(until)) => known.due = *until,
@@ -390,11 +407,24 @@ impl Desk {
         }
     }
 
+    /// All deployments that are known here.
+    pub(super) fn deployments(&self) -> Vec<DeploymentId> {
+        self.known.keys().copied().collect()
+    }
+
+    /// An undo of this one was asked for on the host.
+    pub(super) fn undo_waits_now(&mut self, id: DeploymentId) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.ask_undo();
+        }
+    }
+
     /// Whether a deployment ended otherwise than it was asked to, for the exit code of `--once`.
     pub(crate) fn has_failed(&self, id: DeploymentId) -> bool {
         use DeploymentState as S;
         self.known.get(&id).is_some_and(|known| {
-            matches!(known.state, S::Failed | S::Stuck) || (known.state == S::Undone && known.undo_sequence.is_none())
+            matches!(known.state, S::Failed | S::Stuck)
+                || (known.state == S::Undone && known.undo_sequence.is_none() && !known.local_undo)
         })
     }
 }

@@ -9,8 +9,9 @@ use crate::clock::{self, Stop};
 use crate::disk::state::{self, StateError};
 use crate::disk::{AppendLog, DiskError, LogError, StateDir, files};
 use crate::policy::{Hold, Policy};
-use crate::report::{Origin, OutputSink, Spool};
+use crate::report::{Origin, OutputSink, Patterns, Spool};
 use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _, TaskEvent, TaskState};
+use fettle_domain::package::Ecosystem;
 use fettle_domain::reason::Reason;
 use fettle_domain::{DeploymentId, Timestamp};
 use fettle_plugin::Provider;
@@ -37,6 +38,8 @@ pub(crate) struct Host {
     pub(crate) policy: Policy,
     pub(crate) stop: Stop,
     pub(crate) limits: Limits,
+    /// The administrator's patterns of secrets.
+    pub(crate) masks: Arc<Patterns>,
     pub(crate) running: Mutex<Option<Running>>,
 }
 
@@ -48,22 +51,9 @@ pub(crate) struct Running {
 }
 
 impl Host {
-    /// Whether the commands that a provider drives are here: those of the agent's own system or, for
-    /// another root, those inside it.
+    /// Whether the commands that a provider drives are here.
     pub(crate) fn has_commands(&self, provider: &dyn Provider) -> Result<(), Reason> {
-        const PLACES: [&str; 6] = ["usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "usr/local/sbin"];
-        let is_here = |command: &str| {
-            let roots = [Path::new("/"), self.root.as_path()];
-            roots.iter().any(|root| PLACES.iter().any(|place| root.join(place).join(command).exists()))
-        };
-        let about = provider.manifest();
-        let missing: Vec<&str> =
-            about.commands.iter().map(String::as_str).filter(|command| !is_here(command)).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let text = format!("{} needs {}, which this host does not have", about.title, missing.join(", "));
-        Err(Reason::new("provider.command-missing", text))
+        has_commands(&self.root, provider)
     }
 
     /// State of a deployment if it is being carried on now.
@@ -81,9 +71,26 @@ impl Host {
     }
 
     /// The provider that carries out manifests of this ecosystem.
-    pub(crate) fn provider(&self, ecosystem: fettle_domain::package::Ecosystem) -> Option<Arc<dyn Provider>> {
+    pub(crate) fn provider(&self, ecosystem: Ecosystem) -> Option<Arc<dyn Provider>> {
         self.providers.iter().find(|provider| provider.ecosystem() == ecosystem).cloned()
     }
+}
+
+/// Whether the commands that a provider drives are here: those of the agent's own system or, for
+/// another root, those inside it.
+pub(crate) fn has_commands(root: &Path, provider: &dyn Provider) -> Result<(), Reason> {
+    const PLACES: [&str; 6] = ["usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "usr/local/sbin"];
+    let is_here = |command: &str| {
+        let roots = [Path::new("/"), root];
+        roots.iter().any(|root| PLACES.iter().any(|place| root.join(place).join(command).exists()))
+    };
+    let about = provider.manifest();
+    let missing: Vec<&str> = about.commands.iter().map(String::as_str).filter(|command| !is_here(command)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{} needs {}, which this host does not have", about.title, missing.join(", "));
+    Err(Reason::new("provider.command-missing", text))
 }
 
 /// Why a deployment cannot go on now. Nothing is lost: the journal tells where it stands.
@@ -222,7 +229,8 @@ impl<'a> Engine<'a> {
     }
 
     fn over(host: &'a Host, folder: PathBuf, journal: AppendLog<Record>, deployment: Deployment) -> Self {
-        let output = Arc::new(OutputSink::new(deployment.id(), host.spool.clone(), host.stop.clone()));
+        let (spool, stop, masks) = (host.spool.clone(), host.stop.clone(), host.masks.clone());
+        let output = Arc::new(OutputSink::new(deployment.id(), &folder, spool, stop, masks));
         Self { host, folder, journal, deployment, output, reboot_asked: false }
     }
 
@@ -244,7 +252,7 @@ impl<'a> Engine<'a> {
     /// Carries on until it settles or must wait.
     pub(crate) fn run(&mut self) -> Result<Ended, EngineError> {
         let result = self.carry_on();
-        self.output.flush();
+        self.output.finish();
         *clock::lock(&self.host.running) = None;
         result
     }
@@ -286,6 +294,8 @@ impl<'a> Engine<'a> {
     fn hold(&self, act: &Act) -> Option<Hold> {
         let Act::Event(event, _) = act else { return None };
         let order = match (self.deployment.state, event) {
+            // Whoever asked for it sits at the host.
+            (DeploymentState::Succeeded, DeploymentEvent::Undo) if self.deployment.local_undo.is_some() => return None,
             (_, DeploymentEvent::Fetch | DeploymentEvent::Apply) => &self.deployment.offer,
             (DeploymentState::Succeeded, DeploymentEvent::Undo) => self.deployment.undo_order.as_ref()?,
             _ => return None,
@@ -308,6 +318,8 @@ impl<'a> Engine<'a> {
 
     /// An undo order waits in a file of its own, because only the engine writes to the journal.
     fn take_undo_order(&mut self) -> Result<(), EngineError> {
+        let folder = self.folder.clone();
+        self.take_local_undo(&folder)?;
         let path = undo_order_path(&self.folder);
         let Some(offer) = state::read_json::<Offer>(&path, 64 << 20)? else { return Ok(()) };
         if self.deployment.undo_order.is_none() && !self.deployment.state.is_final() {
@@ -318,7 +330,7 @@ impl<'a> Engine<'a> {
 
     /// Writes a record, then takes it, then tells the server. In this order: what is told stands in
     /// the journal, and what stands in the journal is told at the latest at the next start.
-    fn record(&mut self, record: Record) -> Result<(), EngineError> {
+    pub(super) fn record(&mut self, record: Record) -> Result<(), EngineError> {
         let mut after = self.deployment.clone();
         let body =
             after.apply(&record).map_err(|why| EngineError::Damaged { path: journal_path(&self.folder), why })?;
@@ -359,6 +371,7 @@ impl<'a> Engine<'a> {
     fn do_task(&mut self, name: TaskName) -> Result<(), EngineError> {
         let interrupted = self.deployment.task_state(name) == TaskState::Doing;
         let begun = self.deployment.task(name).map_or(0, |task| task.begun);
+        self.output.set_task(name.as_str());
         self.task_record(name, TaskEvent::Begin, Vec::new(), Left::Nothing)?;
         let most = if name.is_before_change() { MOST_BEGUN_BEFORE_CHANGE } else { MOST_BEGUN };
         let result = if begun >= most {
@@ -385,6 +398,7 @@ impl<'a> Engine<'a> {
 
     fn undo_task(&mut self, name: TaskName) -> Result<(), EngineError> {
         let begun = self.deployment.task(name).map_or(0, |task| task.undo_begun);
+        self.output.set_task(&format!("undo {}", name.as_str()));
         self.task_record(name, TaskEvent::BeginUndo, Vec::new(), Left::Nothing)?;
         let result = if begun >= MOST_UNDO_BEGUN {
             Err(Failure { reasons: vec![given_up(begun)], not_applicable: false })
@@ -443,7 +457,11 @@ impl<'a> Engine<'a> {
         Ok(act(&context))
     }
 
+    /// Reasons quote what the package manager said, so they are masked too.
     fn with_last_lines(&self, mut reasons: Vec<Reason>) -> Vec<Reason> {
+        for reason in &mut reasons {
+            reason.text = self.output.mask_text(&reason.text);
+        }
         let lines = self.output.take_last_lines();
         if !lines.is_empty() {
             reasons.push(Reason::new("task.output", format!("last lines of the output:\n{}", lines.join("\n"))));

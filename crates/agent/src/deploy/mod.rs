@@ -6,6 +6,7 @@ pub(crate) mod command;
 pub(crate) mod decide;
 pub(crate) mod desk;
 pub(crate) mod engine;
+pub(crate) mod local_order;
 pub(crate) mod needrestart;
 pub(crate) mod offer;
 pub(crate) mod probe;

@@ -136,6 +136,8 @@ pub(crate) enum Record {
     },
     /// A person wants it undone.
     UndoOrder { at: Timestamp, offer: Box<Offer> },
+    /// The administrator of the host wants it undone, without the server.
+    LocalUndo { at: Timestamp, by: String },
     /// The time of the undo order ran out before it began.
     UndoLapsed { at: Timestamp, reasons: Vec<Reason> },
 }
@@ -160,6 +162,8 @@ pub(crate) struct Deployment {
     pub(crate) state: DeploymentState,
     pub(crate) tasks: Vec<TaskStanding>,
     pub(crate) undo_order: Option<Box<Offer>>,
+    /// Who wants it undone, when that was asked for on the host.
+    pub(crate) local_undo: Option<String>,
     /// Why it failed, once it did.
     pub(crate) failure: Vec<Reason>,
     /// Records so far.
@@ -178,6 +182,7 @@ impl Deployment {
             state: DeploymentState::Offered,
             tasks: vec![standing; TaskName::ALL.len()],
             undo_order: None,
+            local_undo: None,
             failure: Vec::new(),
             records: 1,
         })
@@ -241,6 +246,10 @@ impl Deployment {
             }
             Record::UndoOrder { offer, .. } => {
                 self.undo_order = Some(offer.clone());
+                None
+            }
+            Record::LocalUndo { by, .. } => {
+                self.local_undo = Some(by.clone());
                 None
             }
             Record::UndoLapsed { reasons, .. } => {

@@ -1,11 +1,15 @@
 //! Dry runs: what exactly would happen, asked of the package manager, changing nothing but indexes.
 
-use super::engine::Host;
+use super::engine::{Host, has_commands};
 use super::tasks::told;
 use crate::clock::Stop;
+use crate::policy::Policy;
+use crate::report::mask::Masker;
 use fettle_domain::plan::{Job, RehearsalOutcome};
 use fettle_domain::reason::Reason;
-use fettle_plugin::{ProviderContext, ProviderEvents};
+use fettle_plugin::{Provider, ProviderContext, ProviderEvents};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time for one dry run with its refresh of indexes.
@@ -30,26 +34,52 @@ impl ProviderEvents for Stoppable<'_> {
 
 /// Makes a dry run. `refresh`: the indexes may be fetched (needs root).
 pub(crate) fn rehearse(host: &Host, job: &Job, refresh: bool) -> RehearsalOutcome {
-    let Some(provider) = host.provider(job.ecosystem) else {
+    let outcome = dry_run(&host.root, &host.providers, &host.policy, &host.stop, job, refresh);
+    masked(outcome, &mut Masker::new(host.masks.clone()))
+}
+
+/// Reasons quote what the package manager said.
+fn masked(mut outcome: RehearsalOutcome, masker: &mut Masker) -> RehearsalOutcome {
+    match &mut outcome {
+        RehearsalOutcome::Possible { notes: reasons, .. } | RehearsalOutcome::Impossible { reasons } => {
+            for reason in reasons {
+                reason.text = masker.mask_text(&reason.text);
+            }
+        }
+        RehearsalOutcome::NothingToDo => {}
+    }
+    outcome
+}
+
+/// The same without an agent around it.
+pub(crate) fn dry_run(
+    root: &Path,
+    providers: &[Arc<dyn Provider>],
+    policy: &Policy,
+    stop: &Stop,
+    job: &Job,
+    refresh: bool,
+) -> RehearsalOutcome {
+    let Some(provider) = providers.iter().find(|provider| provider.ecosystem() == job.ecosystem) else {
         let text = format!("this host has no package manager for {}", job.ecosystem);
         return RehearsalOutcome::Impossible { reasons: vec![Reason::new("rehearsal.no-provider", text)] };
     };
-    if let Err(reason) = host.has_commands(provider.as_ref()) {
+    if let Err(reason) = has_commands(root, provider.as_ref()) {
         return RehearsalOutcome::Impossible { reasons: vec![reason] };
     }
     let context = ProviderContext {
-        root: host.root.clone(),
-        events: &Stoppable(&host.stop),
+        root: root.to_owned(),
+        events: &Stoppable(stop),
         deadline: Instant::now() + LIMIT,
         lock_patience: LOCK_PATIENCE,
-        limits: host.policy.limits,
+        limits: policy.limits,
     };
     match provider.rehearse(&context, job, refresh) {
         Ok(RehearsalOutcome::Possible { manifest, mut notes }) => {
-            if let Err(reason) = host.policy.judge_manifest(&manifest) {
+            if let Err(reason) = policy.judge_manifest(&manifest) {
                 return RehearsalOutcome::Impossible { reasons: vec![reason] };
             }
-            if let Some(note) = host.policy.note(&manifest) {
+            if let Some(note) = policy.note(&manifest) {
                 notes.push(note);
             }
             if !refresh {

@@ -6,7 +6,8 @@
 //! trust                   this host's id and the keys whose signatures on orders count
 //! sequence                highest order seen, so that an old one is known as a replay
 //! spool                   what the server has not acknowledged yet
-//! deployments/ID/         journal, orders, new/ and old/ package files
+//! deployments/ID/         journal, orders, new/ and old/ package files, log/ with the whole output
+//! local-orders            that an undo was asked for on the host, until the running agent has seen it
 //! network/                all that the network-facing half may write:
 //!   identity/             key (0600), certificate, authority, host id; replaced in one step
 //!   acknowledged-*        what the server has of the inventory, so that only differences are sent

@@ -14,14 +14,19 @@ use fettle_domain::{DeploymentId, RehearsalId};
 use fettle_wire::agent::ReportBody;
 use std::time::Duration;
 
-/// Longest wait for a due moment: clocks are set, machines sleep.
-const LONGEST_DOZE: Duration = Duration::from_secs(60);
+/// Longest wait for a due moment: clocks are set, machines sleep, and whoever sits at the host and
+/// asks for an undo does not want to wait long.
+const LONGEST_DOZE: Duration = Duration::from_secs(5);
 
 impl Executor {
     /// Carries out what is due until told to stop.
     pub(crate) async fn carry_out_loop(&self) {
         while !self.host.stop.told() {
-            let due = clock::lock(&self.desk).due(clock::now());
+            let due = {
+                let mut desk = clock::lock(&self.desk);
+                desk.take_local_orders(&self.host);
+                desk.due(clock::now())
+            };
             match due {
                 Due::Nothing(until) => {
                     let wait = until.map_or(LONGEST_DOZE, |until| clock::now().until(until)).min(LONGEST_DOZE);

@@ -72,6 +72,8 @@ impl Executor {
             options.owner.clone(),
         );
         let may_refresh = why_not.is_none();
+        // Checked when the file was read.
+        let masks = Arc::new(config.masks().unwrap_or_default());
         let host = Host {
             system: Arc::new(LocalSystem::new(
                 &options.root,
@@ -86,6 +88,7 @@ impl Executor {
             policy,
             stop: Stop::default(),
             limits: Limits::default(),
+            masks,
             running: Mutex::new(None),
         };
         let desk = Desk::open(&host, trust.host, trust.offer_keys(), Rights { why_not })?;
@@ -116,7 +119,7 @@ impl Executor {
 }
 
 /// The folder of the administrator's own files: where the policy is, the host's health checks are.
-fn etc_of(policy: &Path) -> PathBuf {
+pub(crate) fn etc_of(policy: &Path) -> PathBuf {
     policy.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 

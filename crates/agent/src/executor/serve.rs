@@ -6,7 +6,9 @@ use crate::clock;
 use crate::deploy::engine::EngineError;
 use crate::disk::LogError;
 use crate::inventory::Snapshot;
+use crate::report::keep;
 use crate::run::Exit;
+use fettle_domain::{DeploymentId, LogRequestId};
 use fettle_wire::agent::SectionDigests;
 use std::io;
 use std::sync::Arc;
@@ -67,6 +69,14 @@ impl Executor {
                     });
                     continue;
                 }
+                Request::Log { request, deployment, from, most_bytes } => {
+                    let (executor, writer) = (self.clone(), writer.clone());
+                    tokio::spawn(async move {
+                        let answer = executor.log(request, deployment, from, most_bytes).await;
+                        let _ = writer.write(&FromExecutor::Answer { id, answer: Box::new(answer) }).await;
+                    });
+                    continue;
+                }
                 short => self.answer(short),
             };
             if let Err(error) = writer.write(&FromExecutor::Answer { id, answer: Box::new(answer) }).await {
@@ -98,7 +108,9 @@ impl Executor {
                 Ok(()) => Answer::Done,
                 Err(error) => refused(&error.to_string()),
             },
-            Request::Look { .. } | Request::CarryOut | Request::Goodbye { .. } => refused("not answered here"),
+            Request::Look { .. } | Request::Log { .. } | Request::CarryOut | Request::Goodbye { .. } => {
+                refused("not answered here")
+            }
         }
     }
 
@@ -112,6 +124,16 @@ impl Executor {
         let live = self.host.flush_output();
         let entries = clock::lock(&self.host.spool).batch()?;
         Ok(Answer::Reports { entries, live })
+    }
+
+    /// Reads a part of a kept log in a thread of its own.
+    async fn log(&self, request: LogRequestId, deployment: DeploymentId, from: u64, most_bytes: u64) -> Answer {
+        let folder = self.host.state.deployment(deployment);
+        let read = tokio::task::spawn_blocking(move || keep::part(&folder, request, from, most_bytes));
+        match read.await {
+            Ok(part) => Answer::Log { part: Box::new(part) },
+            Err(error) => refused(&format!("cannot read the log: {error}")),
+        }
     }
 
     /// Looks at the host in a thread of its own.

@@ -3,6 +3,7 @@
 use super::identity::Identity;
 use super::tls::{self, TlsError, WrongAuthority};
 use fettle_wire::agent::{CheckIn, CheckInReply, EnrolReply, EnrolRequest, Report, ReportReply, Work, problem};
+use fettle_wire::log::{LogPart, LogReply};
 use reqwest::{Method, StatusCode, Url};
 use rustls::{CertificateError, ClientConfig};
 use serde::de::DeserializeOwned;
@@ -174,6 +175,10 @@ impl Client {
 
     pub(crate) async fn report(&self, report: &Report) -> Result<ReportReply, ClientError> {
         self.post("report", report).await
+    }
+
+    pub(crate) async fn log(&self, part: &LogPart) -> Result<LogReply, ClientError> {
+        self.post("log", part).await
     }
 
     /// Long poll: answers when something is new, or after `wait`.

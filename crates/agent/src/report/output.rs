@@ -1,26 +1,36 @@
-//! Output of a deployment on its way into the spool: masked, cut, in batches, its last lines kept as
-//! evidence for a failure.
+//! Output of a deployment on its way: masked and cut, the whole of it kept on this host, the live
+//! lines in batches into the spool as long as there is room, its last lines as evidence for a failure.
+//!
+//! Nothing here makes the package manager wait for the network: where the server is slow or away,
+//! live lines are left out and counted, and the count is told.
 
-use super::mask::Masker;
+use super::keep::Keep;
+use super::mask::{Masker, Patterns};
 use super::spool::Spool;
 use crate::clock::{self, Stop};
 use fettle_domain::DeploymentId;
 use fettle_plugin::ProviderEvents;
 use fettle_wire::agent::ReportBody;
+use fettle_wire::log::LogStream;
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Longest line; what is longer is cut and says so.
 const LONGEST_LINE: usize = 4 << 10;
-/// Most bytes of one deployment's output that are told.
+/// Most bytes of one deployment's output that are sent live; the whole log is sent on request.
 const MOST_BYTES: usize = 1 << 20;
 /// A batch is told when it has so many lines, or is so old.
 const BATCH_LINES: usize = 50;
 const BATCH_AGE: Duration = Duration::from_millis(500);
+/// Lines that wait at most while the spool is busy with the disk.
+const MOST_PENDING: usize = 1_000;
 /// Last lines that go into the reasons of a failure.
 const LAST_LINES: usize = 20;
+/// Last lines of those left out that are sent at the end after all.
+const LAST_LEFT_OUT: usize = 10;
 
 /// Takes lines and hands them to the spool.
 pub(crate) struct OutputSink {
@@ -34,21 +44,36 @@ pub(crate) struct OutputSink {
 
 struct Lines {
     masker: Masker,
+    keep: Keep,
+    /// The task that writes.
+    task: String,
     batch: Vec<String>,
     begun: Instant,
     told_bytes: usize,
-    cut: bool,
+    /// Lines not sent since the last gap that was told, and the last of them.
+    left_out: u64,
+    last_left_out: VecDeque<String>,
     last: VecDeque<String>,
 }
 
 impl OutputSink {
-    pub(crate) fn new(deployment: DeploymentId, spool: Arc<Mutex<Spool>>, stop: Stop) -> Self {
+    /// Of the deployment with this folder.
+    pub(crate) fn new(
+        deployment: DeploymentId,
+        folder: &Path,
+        spool: Arc<Mutex<Spool>>,
+        stop: Stop,
+        masks: Arc<Patterns>,
+    ) -> Self {
         let lines = Lines {
-            masker: Masker::default(),
+            masker: Masker::new(masks),
+            keep: Keep::new(folder),
+            task: String::new(),
             batch: Vec::new(),
             begun: Instant::now(),
             told_bytes: 0,
-            cut: false,
+            left_out: 0,
+            last_left_out: VecDeque::new(),
             last: VecDeque::new(),
         };
         Self { deployment, spool, stop, whole: AtomicBool::new(false), lines: Mutex::new(lines) }
@@ -59,10 +84,32 @@ impl OutputSink {
         self.whole.store(whole, Ordering::Relaxed);
     }
 
-    /// Hands over what is waiting.
+    /// Names the task whose lines follow.
+    pub(crate) fn set_task(&self, task: &str) {
+        let mut lines = clock::lock(&self.lines);
+        task.clone_into(&mut lines.task);
+    }
+
+    /// Hands over what is waiting, if the spool has time and room.
     pub(crate) fn flush(&self) {
-        let batch = std::mem::take(&mut clock::lock(&self.lines).batch);
-        self.tell(batch);
+        self.hand_over(&mut clock::lock(&self.lines), false);
+    }
+
+    /// Hands over what is waiting, and tells what was left out: nothing follows for now.
+    pub(crate) fn finish(&self) {
+        let mut lines = clock::lock(&self.lines);
+        self.hand_over(&mut lines, true);
+        lines.keep.sync();
+        if lines.left_out == 0 {
+            return;
+        }
+        let mut spool = clock::lock(&self.spool);
+        let last: Vec<String> = lines.last_left_out.drain(..).collect();
+        let shown = if spool.has_room_for_output() { last } else { Vec::new() };
+        // These come after all.
+        let left_out = std::mem::take(&mut lines.left_out).saturating_sub(shown.len() as u64);
+        let told = [gap(left_out)].into_iter().chain(shown).collect();
+        tell(&mut spool, self.deployment, told);
     }
 
     /// The last lines, as evidence; empties them, so that the next task's evidence is its own.
@@ -70,50 +117,95 @@ impl OutputSink {
         clock::lock(&self.lines).last.drain(..).collect()
     }
 
-    fn tell(&self, lines: Vec<String>) {
-        if lines.is_empty() {
+    /// A text as it may leave this host.
+    pub(crate) fn mask_text(&self, text: &str) -> String {
+        clock::lock(&self.lines).masker.mask_text(text)
+    }
+
+    fn take(&self, line: &str, stream: LogStream) {
+        let mut lines = clock::lock(&self.lines);
+        if lines.take(line, stream) {
+            self.hand_over(&mut lines, false);
+        }
+    }
+
+    /// Never waits for the spool unless told to: whoever reports may be syncing the disk.
+    fn hand_over(&self, lines: &mut Lines, wait: bool) {
+        if lines.batch.is_empty() {
             return;
         }
-        let body = ReportBody::Output { deployment: self.deployment, lines };
-        // Output is the one thing that may be lost: the disk may be full, the deployment goes on.
-        if let Err(error) = clock::lock(&self.spool).add(body, None) {
-            tracing::warn!(deployment.id = %self.deployment, error.text = %error, "output is not reported");
+        let mut spool = match self.spool.try_lock() {
+            Ok(spool) => spool,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if wait => clock::lock(&self.spool),
+            Err(TryLockError::WouldBlock) => {
+                if lines.batch.len() > MOST_PENDING {
+                    lines.leave_out();
+                }
+                return;
+            }
+        };
+        let bytes: usize = lines.batch.iter().map(|line| line.len() + 1).sum();
+        if lines.told_bytes + bytes > MOST_BYTES || !spool.has_room_for_output() {
+            lines.leave_out();
+            return;
         }
+        lines.told_bytes += bytes;
+        let mut told = std::mem::take(&mut lines.batch);
+        if lines.left_out > 0 {
+            told.insert(0, gap(std::mem::take(&mut lines.left_out)));
+            lines.last_left_out.clear();
+        }
+        tell(&mut spool, self.deployment, told);
+    }
+}
+
+fn gap(lines: u64) -> String {
+    format!("[{lines} lines not sent; the whole log is on the host]")
+}
+
+fn tell(spool: &mut Spool, deployment: DeploymentId, lines: Vec<String>) {
+    // Output is the one thing that may be lost: the disk may be full, the deployment goes on.
+    if let Err(error) = spool.add(ReportBody::Output { deployment, lines }, None) {
+        tracing::warn!(deployment.id = %deployment, error.text = %error, "output is not reported");
     }
 }
 
 impl Lines {
-    /// Takes a line; returns a batch when one is due.
-    fn take(&mut self, line: &str) -> Option<Vec<String>> {
+    /// Takes a line; true when a batch is due.
+    fn take(&mut self, line: &str, stream: LogStream) -> bool {
         let shown = cut(&self.masker.mask(&printable(line)));
-        if self.last.len() == LAST_LINES {
-            self.last.pop_front();
-        }
-        self.last.push_back(shown.clone());
-        if self.cut {
-            return None;
-        }
+        self.keep.add(clock::now(), &self.task, stream, &shown);
+        push(&mut self.last, &shown, LAST_LINES);
         if self.batch.is_empty() {
             self.begun = Instant::now();
         }
-        self.told_bytes += shown.len() + 1;
-        if self.told_bytes > MOST_BYTES {
-            self.cut = true;
-            self.batch.push(format!("[more than {MOST_BYTES} bytes of output: the rest is not reported]"));
-        } else {
-            self.batch.push(shown);
-        }
-        let due = self.cut || self.batch.len() >= BATCH_LINES || self.begun.elapsed() >= BATCH_AGE;
-        due.then(|| std::mem::take(&mut self.batch))
+        self.batch.push(shown);
+        self.batch.len() >= BATCH_LINES || self.begun.elapsed() >= BATCH_AGE
     }
+
+    fn leave_out(&mut self) {
+        self.left_out += self.batch.len() as u64;
+        for line in self.batch.drain(..) {
+            push(&mut self.last_left_out, &line, LAST_LEFT_OUT);
+        }
+    }
+}
+
+fn push(ring: &mut VecDeque<String>, line: &str, most: usize) {
+    if ring.len() == most {
+        ring.pop_front();
+    }
+    ring.push_back(line.to_owned());
 }
 
 impl ProviderEvents for OutputSink {
     fn output(&self, line: &str) {
-        let due = clock::lock(&self.lines).take(line);
-        if let Some(batch) = due {
-            self.tell(batch);
-        }
+        self.take(line, LogStream::Output);
+    }
+
+    fn error_output(&self, line: &str) {
+        self.take(line, LogStream::Error);
     }
 
     fn progress(&self, percent: u8, what: &str) {
@@ -140,13 +232,18 @@ fn cut(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keep;
     use super::*;
 
     fn sink() -> (tempfile::TempDir, Arc<Mutex<Spool>>, OutputSink) {
         let folder = tempfile::tempdir().unwrap();
         let spool = Arc::new(Mutex::new(Spool::open(&folder.path().join("spool")).unwrap()));
-        let sink = OutputSink::new(DeploymentId::new(1, [0; 10]), spool.clone(), Stop::default());
+        let sink = OutputSink::new(deployment(), folder.path(), spool.clone(), Stop::default(), Arc::default());
         (folder, spool, sink)
+    }
+
+    fn deployment() -> DeploymentId {
+        DeploymentId::new(1, [0; 10])
     }
 
     fn told(spool: &Mutex<Spool>) -> Vec<String> {
@@ -177,17 +274,78 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_bounded_and_says_so_while_the_last_lines_stay_evidence() {
-        let (_folder, spool, sink) = sink();
-        for number in 0..20_000 {
-            sink.output(&format!("{number:06} {}", "y".repeat(100)));
+    fn the_whole_log_stays_here_with_task_and_stream_masked_before_it_is_written() {
+        let (folder, _spool, sink) = sink();
+        sink.set_task("install");
+        sink.output("password=hunter2");
+        sink.set_task("reboot");
+        sink.error_output("boom");
+        let kept = keep::read(folder.path(), 1, 1_000).unwrap().lines;
+        let told: Vec<_> = kept.iter().map(|line| (line.task.as_str(), line.stream, line.text.as_str())).collect();
+        assert_eq!(told, [("install", LogStream::Output, "password=***"), ("reboot", LogStream::Error, "boom")]);
+    }
+
+    #[test]
+    fn a_flood_that_nobody_takes_is_thinned_told_and_kept_while_events_have_room() {
+        let (folder, spool, sink) = sink();
+        let begun = Instant::now();
+        let text = "y".repeat(992);
+        for number in 0..100_000 {
+            sink.output(&format!("{number:06} {text}"));
+            if number % 10_000 == 0 {
+                let body = ReportBody::Refused { deployment: Some(deployment()), reasons: vec![] };
+                spool.lock().unwrap().add(body, None).unwrap();
+            }
         }
-        sink.flush();
+        sink.finish();
+        let spool_bytes = std::fs::metadata(folder.path().join("spool")).unwrap().len();
+        assert!(spool_bytes < 2 << 20, "100 MB left {spool_bytes} bytes in the spool");
+        assert!(!spool.lock().unwrap().is_overfull());
+        // Far below what a package manager that floods would take; the bound is for the slowest of machines.
+        assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
         let lines = told(&spool);
-        assert!(lines.iter().map(|line| line.len() + 1).sum::<usize>() <= MOST_BYTES + 200);
-        assert!(lines.last().unwrap().contains("the rest is not reported"));
+        let sent = lines.iter().filter(|line| line.contains('y')).count() as u64;
+        let left_out = lines.iter().find(|line| line.contains("lines not sent; the whole log is on the host")).unwrap();
+        assert_eq!(*left_out, format!("[{} lines not sent; the whole log is on the host]", 100_000 - sent));
         let last = sink.take_last_lines();
         assert_eq!(last.len(), LAST_LINES);
-        assert!(last[19].starts_with("019999"));
+        assert!(last[19].starts_with("099999"));
+        let kept = keep::read(folder.path(), 99_990, 1 << 20).unwrap();
+        assert_eq!(kept.lines.last().map(|line| line.number), Some(100_000));
+    }
+
+    #[test]
+    fn when_the_server_is_back_the_gap_is_told_before_the_lines_that_follow() {
+        let (_folder, spool, sink) = sink();
+        spool.lock().unwrap().set_most_output(2_000);
+        for number in 0..200 {
+            sink.output(&format!("{number:03} {}", "y".repeat(100)));
+        }
+        assert!(!spool.lock().unwrap().has_room_for_output());
+        assert_eq!(told(&spool).len(), 50, "one batch found room");
+        for number in 200..250 {
+            sink.output(&format!("{number:03}"));
+        }
+        let lines = told(&spool);
+        assert_eq!(lines[0], "[150 lines not sent; the whole log is on the host]");
+        assert_eq!(lines[1], "200");
+        sink.finish();
+        assert_eq!(told(&spool), [] as [&str; 0], "nothing was left out since");
+    }
+
+    #[test]
+    fn whoever_writes_does_not_wait_for_a_busy_spool() {
+        let (_folder, spool, sink) = sink();
+        let busy = spool.lock().unwrap();
+        // Would never return if it waited.
+        for number in 0..1_200 {
+            sink.output(&format!("{number}"));
+        }
+        sink.flush();
+        drop(busy);
+        sink.finish();
+        let lines = told(&spool);
+        assert!(lines[0].contains("lines not sent"), "{}", lines[0]);
+        assert_eq!(lines.last().unwrap(), "1199");
     }
 }

@@ -21,6 +21,9 @@ const VERSION: u32 = 1;
 const MOST_BYTES: u64 = 16 << 20;
 /// Most entries that wait.
 const MOST_ENTRIES: usize = 20_000;
+/// Most bytes of output that wait. While so much waits no more is taken, so that a server that is
+/// away costs live lines and never the room of what must be told.
+const MOST_OUTPUT: u64 = 1 << 20;
 /// Acknowledged bytes that may lie in the file before it is written anew.
 const MOST_WASTE: u64 = 256 << 10;
 /// A report carries at most so much.
@@ -72,6 +75,7 @@ pub(crate) struct Spool {
     next_sequence: u64,
     reported: BTreeMap<DeploymentId, u64>,
     most_bytes: u64,
+    most_output: u64,
     /// Something was appended that may not be on the disk yet.
     unsynced: bool,
     /// Wakes whoever reports.
@@ -92,6 +96,7 @@ impl Spool {
             next_sequence: 1,
             reported: BTreeMap::new(),
             most_bytes: MOST_BYTES,
+            most_output: MOST_OUTPUT,
             unsynced: false,
             nudge: Arc::new(Notify::new()),
         };
@@ -230,6 +235,18 @@ impl Spool {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether output of deployments finds room.
+    pub(crate) fn has_room_for_output(&self) -> bool {
+        let output = self.waiting.iter().filter(|waiting| waiting.droppable);
+        output.map(|waiting| waiting.place.length).sum::<u64>() < self.most_output && !self.is_full()
+    }
+
+    /// Test only: less room.
+    #[cfg(test)]
+    pub(crate) fn set_most_output(&mut self, bytes: u64) {
+        self.most_output = bytes;
     }
 
     /// What must not be dropped fills the spool alone: take no new orders.

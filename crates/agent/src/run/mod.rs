@@ -4,6 +4,7 @@
 //! over the same socket pair, so that there is one path for both.
 
 mod check_in;
+mod log;
 mod network;
 mod work;
 

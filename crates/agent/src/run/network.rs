@@ -1,8 +1,9 @@
-//! The network-facing half: three loops over one connection. One checks in, one waits for work, one
-//! reports what the executor's spool holds. They share nothing but a few nudges, so that none waits
+//! The network-facing half: four loops over one connection. One checks in, one waits for work, one
+//! reports what the executor's spool holds, one sends logs that are asked for. They share nothing but a few nudges, so that none waits
 //! for another.
 
 use super::check_in::CheckIns;
+use super::log::LogRequests;
 use super::{Exit, FIRST_WAIT, LONGEST_WAIT, RunError};
 use crate::channel::{Answer, Asking, ChannelError, Notice, Request};
 use crate::clock::Backoff;
@@ -26,6 +27,8 @@ pub(super) struct Network {
     pub(super) client: Client,
     pub(super) executor: Asking,
     pub(super) check_ins: CheckIns,
+    /// Logs that the server asks for.
+    pub(super) logs: LogRequests,
     /// There is something to report.
     reports: Notify,
     /// The host was changed: check in.
@@ -41,6 +44,7 @@ impl Network {
             client,
             executor,
             check_ins,
+            logs: LogRequests::default(),
             reports: Notify::new(),
             changed: Notify::new(),
             end: watch::channel(None).0,
@@ -89,7 +93,7 @@ impl Network {
     }
 
     async fn until_told(&self) -> Exit {
-        tokio::join!(self.check_in_loop(), self.work_loop(), self.report_loop());
+        tokio::join!(self.check_in_loop(), self.work_loop(), self.report_loop(), self.log_loop());
         let exit = self.end.borrow().unwrap_or(Exit::Stopped);
         if exit == Exit::Stopped {
             let _ = tokio::time::timeout(LAST_WORDS, self.report_all()).await;
@@ -230,7 +234,9 @@ impl Network {
         self.check_in().await?;
         self.report_all().await?;
         let work = self.client.work(0, Duration::ZERO).await?;
-        self.executor.ask(Request::Take { items: work.items }).await?;
+        let items = self.logs.take_from(work.items);
+        self.executor.ask(Request::Take { items }).await?;
+        self.send_logs().await;
         self.report_all().await
     }
 }

@@ -44,6 +44,7 @@ impl Network {
 
     /// False when something could not be taken: ask again later, with the same cursor.
     async fn take(&self, items: Vec<WorkItem>) -> bool {
+        let items = self.logs.take_from(items);
         match self.executor.ask(Request::Take { items }).await {
             Ok(Answer::Taken { all }) => all,
             Ok(_) => false,

@@ -5,6 +5,7 @@ use fettle_domain::package::InstalledPackage;
 use fettle_domain::plan::{Manifest, RebootPolicy};
 use fettle_domain::{ChangeId, DeploymentId, HostId, PlanId, Timestamp};
 use fettle_wire::agent::*;
+use fettle_wire::log::{LogPart, LogReply};
 use fettle_wire::offer::*;
 use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
 use ring::digest::{SHA256, digest};
@@ -38,6 +39,9 @@ pub struct World {
     pub items: Vec<WorkItem>,
     pub cursor: u64,
     pub entries: Vec<ReportEntry>,
+    /// Parts of logs, and how many bytes of them are taken.
+    pub log_parts: Vec<LogPart>,
+    pub log_room: u64,
 }
 
 impl World {
@@ -88,6 +92,17 @@ impl World {
         ];
         want.extend(compare.into_iter().filter(|(ours, theirs, _)| ours != theirs).map(|(_, _, section)| section));
         CheckInReply { want, next_seconds: 5, server_time: now() }
+    }
+
+    fn log(&mut self, part: LogPart) -> LogReply {
+        self.log_parts.push(part);
+        let lines = || self.log_parts.iter().flat_map(|part| &part.lines);
+        let taken: u64 = lines().map(|line| line.text.len() as u64 + 100).sum();
+        LogReply {
+            next: lines().next_back().map_or(1, |line| line.number + 1),
+            wanted: true,
+            most_bytes: self.log_room.saturating_sub(taken),
+        }
     }
 
     fn report(&mut self, report: Report) -> ReportReply {
@@ -357,6 +372,7 @@ async fn answer(shared: &Shared, target: &str, body: &[u8], named: bool) -> (u16
         let value = match path {
             "/agent/v1/check-in" => serde_json::to_vec(&world.check_in(serde_json::from_slice(body).unwrap())),
             "/agent/v1/report" => serde_json::to_vec(&world.report(serde_json::from_slice(body).unwrap())),
+            "/agent/v1/log" => serde_json::to_vec(&world.log(serde_json::from_slice(body).unwrap())),
             "/agent/v1/work" => serde_json::to_vec(&Work { cursor: world.cursor, items: world.items.clone() }),
             other => panic!("no such path: {other}"),
         };

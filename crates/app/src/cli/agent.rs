@@ -80,7 +80,7 @@ pub enum Agent {
         #[arg(long, value_name = "FILE", default_value = "/etc/fettle/policy.toml")]
         policy: PathBuf,
     },
-    /// Print what the agent would report
+    /// Print what the agent would report; needs no server
     Inventory {
         /// Another root directory than /
         #[arg(long, value_name = "DIR", default_value = "/")]
@@ -88,5 +88,57 @@ pub enum Agent {
         /// The list of foreign providers
         #[arg(long, value_name = "FILE", default_value = "/etc/fettle/plugins.toml")]
         plugins: PathBuf,
+    },
+    /// Say what exactly an update would do, and change nothing; needs no server
+    Plan {
+        /// NAME or NAME=VERSION [default: all for which something newer is offered]
+        #[arg(value_name = "PACKAGE[=VERSION]")]
+        packages: Vec<String>,
+        /// Only what the security archives offer
+        #[arg(long)]
+        security: bool,
+        /// Fetch the package indexes first; needs root
+        #[arg(long)]
+        refresh: bool,
+        /// Another root directory than /
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// This host's own policy: what it lets its server do; only root may be able to write it
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/policy.toml")]
+        policy: PathBuf,
+    },
+    /// Print the whole log that is kept of a deployment; needs no server
+    Log {
+        /// deployment_… [default: the newest]
+        deployment: Option<String>,
+        /// Where the agent keeps its identity and journal
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fettle/agent")]
+        state: PathBuf,
+    },
+    /// Put back what a deployment replaced; needs root, and no server
+    Undo {
+        /// deployment_…, as `fettle agent status` lists it
+        deployment: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Where the agent keeps its identity and journal
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fettle/agent")]
+        state: PathBuf,
+        /// Another root directory than /
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// This host's own policy: what it lets its server do; only root may be able to write it
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/policy.toml")]
+        policy: PathBuf,
+    },
+    /// Write the inventory into a file, for a machine that reaches no server
+    Scan {
+        /// File to write, compressed; `-` for standard output
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Another root directory than /
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
     },
 }

@@ -62,6 +62,23 @@ pub enum Change {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Print what a host said, live lines or the whole log that it keeps
+    Log {
+        /// change_…
+        id: String,
+        /// Which host, by id or name [default: the only one]
+        #[arg(long)]
+        host: Option<String>,
+        /// Fetch the whole log from the host; the server has only the live lines
+        #[arg(long)]
+        whole: bool,
+        /// Go on with what the host says from now on, until it is done
+        #[arg(long)]
+        follow: bool,
+        /// Seconds to wait for the host with --whole
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        wait: u64,
+    },
     /// Follow a change live until it ends
     Watch {
         /// change_…

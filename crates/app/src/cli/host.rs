@@ -2,6 +2,7 @@
 
 use super::Page;
 use clap::Subcommand;
+use std::path::PathBuf;
 
 /// `fettle host`.
 #[derive(Debug, Subcommand)]
@@ -17,7 +18,7 @@ pub enum Host {
         /// Column to sort by: name, state, os or last_seen; with `-` before it the greatest first [default: name]
         #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
         sort: Option<String>,
-        /// enrolling, managed, silent or retired [default: all but the retired]
+        /// enrolling, managed, silent, imported or retired [default: all but the retired]
         #[arg(long)]
         state: Option<String>,
         /// Only in this group
@@ -48,6 +49,12 @@ pub enum Host {
         /// Text in the package's or its source's name
         #[arg(long)]
         text: Option<String>,
+    },
+    /// Take in the inventories of machines without network, as `fettle agent scan` wrote them
+    Import {
+        /// Files, compressed or not
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Revoke a host: its certificate is refused from now on
     Revoke {

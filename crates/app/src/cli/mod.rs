@@ -71,6 +71,9 @@ pub struct Cli {
     /// Form of the answer
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// The same as --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub json: bool,
     /// What is asked for
     #[command(subcommand)]
     pub command: Command,

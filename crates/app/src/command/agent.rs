@@ -1,9 +1,12 @@
 //! `fettle agent`: on the host, without the server's help where it can be.
 
+use super::local;
 use crate::cli::{Agent, Output};
 use crate::failure::Failure;
 use crate::output;
-use fettle_agent::{EnrolOptions, Exit, NetworkProcess, NetworkUser, PackageOwner, RunOptions};
+use fettle_agent::{
+    EnrolOptions, Exit, NetworkProcess, NetworkUser, PackageOwner, PlanOptions, RunOptions, UndoOptions,
+};
 use fettle_domain::health::HealthCheck;
 use fettle_vendors::debian::provider::Owners as DebianOwners;
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,7 @@ use std::sync::Arc;
 
 /// Which package a file belongs to, as the vendors know it.
 #[derive(Default)]
-struct Owners(DebianOwners);
+pub(super) struct Owners(DebianOwners);
 
 impl PackageOwner for Owners {
     fn owner_of(&self, root: &Path, path: &Path) -> Option<String> {
@@ -62,20 +65,32 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
             fettle_agent::confirm(state, deployment).map_err(Failure::failed)?;
             output::line(&format!("{deployment} is confirmed; the agent goes on with it within seconds"))
         }
-        Agent::Status { state } => {
-            let status = fettle_agent::status(state).map_err(Failure::failed)?;
-            match form {
-                Output::Json => output::json(&serde_json::to_value(&status).map_err(Failure::failed)?),
-                Output::Table => output::print(&status_text(&serde_json::to_value(&status).map_err(Failure::failed)?)),
-            }
+        Agent::Status { state } => local::status(state, form),
+        Agent::Inventory { root, plugins } => local::inventory(root, plugins, form),
+        Agent::Plan { packages, security, refresh, root, policy } => {
+            let options = PlanOptions {
+                root: root.clone(),
+                policy: policy.clone(),
+                providers: crate::plugins::providers(Path::new(local::PLUGINS), None)?,
+                packages: packages.clone(),
+                security: *security,
+                refresh: *refresh,
+            };
+            local::plan(&options, form)
         }
         Agent::Checks { checks, root, policy } => look_at_checks(checks, root, policy, form),
-        Agent::Inventory { root, plugins } => {
-            let providers = crate::plugins::providers(plugins, None)?;
-            let inventory =
-                fettle_agent::inventory(root, &providers, Some(&Owners::default())).map_err(Failure::failed)?;
-            output::json(&serde_json::to_value(&inventory).map_err(Failure::failed)?)
+        Agent::Log { deployment, state } => local::log(deployment.as_deref(), state, form),
+        Agent::Undo { deployment, yes, state, root, policy } => {
+            let options = UndoOptions {
+                state_dir: state.clone(),
+                root: root.clone(),
+                policy: policy.clone(),
+                deployment: local::deployment_id(deployment)?,
+                providers: crate::plugins::providers(Path::new(local::PLUGINS), None)?,
+            };
+            local::undo(&options, *yes, form)
         }
+        Agent::Scan { out, root } => local::scan(out, root, form),
     }
 }
 
@@ -204,21 +219,4 @@ pub fn network_half() -> Option<(PathBuf, bool)> {
 pub async fn run_network_half(state: &Path, once: bool) -> Result<(), Failure> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
     ended(fettle_agent::run_network(socket, state, once).await.map_err(Failure::failed)?)
-}
-
-fn status_text(status: &serde_json::Value) -> String {
-    let of = |pointer: &str| output::cell(status.pointer(pointer));
-    let deployments = status.get("deployments").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
-    output::pairs(
-        &[
-            ("Host", of("/host")),
-            ("Server", of("/server")),
-            ("Enrolled", of("/enrolled_at")),
-            ("Last answer", of("/last_contact/answered_at")),
-            ("Last error", of("/last_contact/error")),
-            ("Reports waiting", of("/waiting_reports")),
-            ("Deployments", deployments.to_string()),
-        ],
-        output::width(),
-    )
 }

@@ -1,6 +1,6 @@
 //! `fettle change` and `fettle deployment`.
 
-use super::{query, reasons, text};
+use super::{log, query, reasons, text};
 use crate::cli::{Change, ChangeCreate, Deployment, Output};
 use crate::client::{Client, escape};
 use crate::failure::Failure;
@@ -46,11 +46,15 @@ pub async fn run(command: &Change, form: Output) -> Result<(), Failure> {
         Change::Start { id } => act(&client, id, "start", "", form).await,
         Change::Cancel { id, reason } => act(&client, id, "cancel", reason, form).await,
         Change::Undo { id, reason } => act(&client, id, "undo", reason, form).await,
+        Change::Log { id, host, whole, follow, wait } => {
+            let wanted = log::Wanted { whole: *whole, follow: *follow, wait: Duration::from_secs(*wait) };
+            log::run(&client, id, host.as_deref(), wanted, form).await
+        }
         Change::Watch { id } => watch(&client, id, form).await,
     }
 }
 
-fn path(id: &str, rest: &str) -> String {
+pub(super) fn path(id: &str, rest: &str) -> String {
     format!("/changes/{}{rest}", escape(id.trim_start_matches('#')))
 }
 

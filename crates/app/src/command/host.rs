@@ -1,6 +1,6 @@
 //! `fettle host` and `fettle group`.
 
-use super::query;
+use super::{import, query, text};
 use crate::cli::{Group, Host, HostToken, Output};
 use crate::client::{Client, escape};
 use crate::failure::Failure;
@@ -51,6 +51,7 @@ pub async fn run(command: &Host, form: Output) -> Result<(), Failure> {
             ];
             answer_table(&answer, &columns, form, "No package fits.")
         }
+        Host::Import { files } => import::run(&client, files, form).await,
         Host::Revoke { host, reason } => {
             client.post(&format!("/hosts/{}/revoke", escape(host)), &json!({ "reason": reason })).await?;
             output::line(&format!("{host} is revoked: its certificate is refused from now on"))
@@ -110,7 +111,21 @@ fn show(answer: &Value, form: Output) -> Result<(), Failure> {
     let pairs = [
         ("Host", format!("{} ({})", of("/summary/name"), of("/summary/id"))),
         ("State", of("/summary/state")),
-        ("Last seen", of("/summary/last_seen")),
+        (
+            if answer.get("imported").is_some_and(Value::is_object) { "As of" } else { "Last seen" },
+            of("/summary/last_seen"),
+        ),
+        (
+            "Management",
+            match text(answer, "/imported/imported_by") {
+                by if by.is_empty() => of("/summary/management"),
+                by => format!(
+                    "agentless: imported by {by} at {}, made there by {}",
+                    of("/imported/imported_at"),
+                    of("/imported/made_for")
+                ),
+            },
+        ),
         ("System", format!("{} {}", of("/summary/os"), of("/architecture"))),
         (
             "Kernel",

@@ -13,8 +13,12 @@ pub mod feed;
 pub mod finding;
 #[cfg(feature = "full")]
 pub mod host;
-pub mod plugin;
 #[cfg(feature = "full")]
+mod import;
+mod local;
+#[cfg(feature = "full")]
+mod log;
+pub mod plugin;
 mod render;
 #[cfg(feature = "full")]
 pub mod server;
@@ -22,4 +26,5 @@ pub mod server;
 pub mod vercmp;
 
 #[cfg(feature = "full")]
-pub use render::{history, query, reasons, text};
+pub use render::{history, query};
+pub use render::{reasons, text};

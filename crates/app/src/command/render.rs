@@ -1,8 +1,10 @@
 //! What several nouns need: queries of lists, reasons and histories in words.
 
+#[cfg(feature = "full")]
 use crate::cli::Page;
 use serde_json::Value;
 
+#[cfg(feature = "full")]
 /// The query of a list's page with what it is narrowed to.
 pub fn query(page: &Page, filters: &[(&'static str, Option<String>)]) -> Vec<(&'static str, String)> {
     let mut query = vec![("limit", page.limit.to_string())];
@@ -37,6 +39,7 @@ pub fn reasons(value: &Value, pointer: &str, width: usize) -> String {
     lines
 }
 
+#[cfg(feature = "full")]
 /// The history of anything: when, what, who.
 pub fn history(value: &Value, pointer: &str) -> String {
     let mut lines = String::new();

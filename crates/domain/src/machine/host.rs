@@ -11,6 +11,8 @@ HostState {
     Managed = "managed",
     /// Has not reported for longer than agreed.
     Silent = "silent",
+    /// Known from files that people import: no agent runs there, and nothing is changed from here.
+    Imported = "imported",
     /// Known and deliberately left alone.
     Ignored = "ignored",
     /// Revoked or taken out of service: its certificate is refused.
@@ -20,6 +22,8 @@ HostState {
 HostEvent {
     /// A certificate was issued to it.
     Enrol = "enrol",
+    /// A person imported the inventory of a machine that reaches no server.
+    Import = "import",
     /// A check-in with a complete inventory arrived.
     Report = "report",
     /// No check-in within the agreed time.
@@ -36,9 +40,10 @@ fn next(state: HostState, event: HostEvent) -> Option<HostState> {
     Some(match (state, event) {
         (S::Discovered, E::Enrol) => S::Enrolling,
         (S::Discovered, E::Ignore) => S::Ignored,
+        (S::Discovered | S::Imported, E::Import) => S::Imported,
         (S::Enrolling | S::Managed | S::Silent, E::Report) => S::Managed,
         (S::Enrolling | S::Managed, E::FallSilent) => S::Silent,
-        (S::Enrolling | S::Managed | S::Silent, E::Retire) => S::Retired,
+        (S::Imported | S::Enrolling | S::Managed | S::Silent, E::Retire) => S::Retired,
         _ => return None,
     })
 }

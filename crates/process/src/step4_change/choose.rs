@@ -114,6 +114,10 @@ fn unfit(target: &Target<'_>) -> Option<Reason> {
     let name = target.name;
     match target.state {
         HostState::Retired => Some(Reason::new("change.host-retired", format!("{name} was revoked"))),
+        HostState::Imported => Some(Reason::new(
+            "change.host-agentless",
+            format!("{name} is known from an imported file only: no agent runs there that could carry out a change"),
+        )),
         HostState::Discovered | HostState::Ignored => {
             Some(Reason::new("change.host-unmanaged", format!("no agent runs on {name}: enrol it first")))
         }

@@ -19,6 +19,7 @@ use fettle_wire::api::change::{
     DeploymentDetail, DeploymentList, DeploymentLog, HostChecksList,
 };
 use fettle_wire::api::finding::Explanation;
+use fettle_wire::api::log::WholeLog;
 use serde::Deserialize;
 
 const PAGE: &[QueryField] = &[AFTER, LIMIT];
@@ -106,6 +107,16 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/deployments/{id}/log", MayRead, "Read the output of a deployment", log)
             .query(PAGE)
             .response::<DeploymentLog>(),
+        Endpoint::post("/deployments/{id}/whole-log", MayRead, "Ask the host for the whole log it keeps", ask_log)
+            .response::<WholeLog>(),
+        Endpoint::get(
+            "/deployments/{id}/whole-log",
+            MayRead,
+            "Read what the host has sent of the whole log, and where the request stands",
+            whole_log,
+        )
+        .query(PAGE)
+        .response::<WholeLog>(),
         Endpoint::get(
             "/deployments/{id}/explain",
             MayRead,
@@ -314,6 +325,19 @@ async fn log(
     Params(page): Params<Behind>,
 ) -> Answer<DeploymentLog> {
     Ok(Json(ops::change::log(&state, &actor, &id, page.after, page.limit).await?))
+}
+
+async fn ask_log(State(state): State<AppState>, Extension(actor): Who, PathParam(id): Id) -> Answer<WholeLog> {
+    Ok(Json(ops::change::ask_log(&state, &actor, &id).await?))
+}
+
+async fn whole_log(
+    State(state): State<AppState>,
+    Extension(actor): Who,
+    PathParam(id): Id,
+    Params(page): Params<Behind>,
+) -> Answer<WholeLog> {
+    Ok(Json(ops::change::whole_log(&state, &actor, &id, page.after, page.limit).await?))
 }
 
 async fn explain_deployment(

@@ -12,6 +12,7 @@ mod feed;
 mod finding;
 mod frame;
 mod host;
+mod host_import;
 mod openapi;
 mod stream;
 mod token;
@@ -41,6 +42,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(feed::endpoints());
     all.extend(finding::endpoints());
     all.extend(host::endpoints());
+    all.extend(host_import::endpoints());
     all.extend(change::endpoints());
     all
 }

@@ -188,7 +188,7 @@ fn json_of<T: serde::Serialize>(value: &T, section: &str) -> Result<String, Refu
     serde_json::to_string(value).map_err(|error| too_much(section, &error.to_string()))
 }
 
-fn facts_columns(facts: HostFacts, digest: &str) -> Result<HostFactsColumns, Refusal> {
+pub(super) fn facts_columns(facts: HostFacts, digest: &str) -> Result<HostFactsColumns, Refusal> {
     let json = json_of(&facts, "facts")?;
     if json.len() > 256 << 10 {
         return Err(too_much("facts", "more than 256 KB of facts"));
@@ -214,7 +214,7 @@ pub(super) fn columns_of(facts: &HostFacts, json: String, digest: &str) -> HostF
     }
 }
 
-fn service_columns(services: Vec<Service>, digest: &str) -> Result<(String, String, i64), Refusal> {
+pub(super) fn service_columns(services: Vec<Service>, digest: &str) -> Result<(String, String, i64), Refusal> {
     if services.len() > SERVICES {
         return Err(too_much("services", &format!("{} services; at most {SERVICES} are taken", services.len())));
     }
@@ -258,7 +258,7 @@ async fn packages(
     Ok(Some(list))
 }
 
-fn check_packages(packages: &[InstalledPackage]) -> Result<(), Refusal> {
+pub(super) fn check_packages(packages: &[InstalledPackage]) -> Result<(), Refusal> {
     if packages.len() > PACKAGES {
         return Err(too_much("packages", &format!("{} packages; at most {PACKAGES} are taken", packages.len())));
     }

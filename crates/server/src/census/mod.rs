@@ -5,9 +5,11 @@
 
 mod check_in;
 mod enrol;
+mod import;
 mod intake;
 mod sweep;
 
+pub(crate) use import::take as import;
 pub use intake::Intake;
 
 use crate::AppState;

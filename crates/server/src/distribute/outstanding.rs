@@ -1,6 +1,7 @@
 //! What a host is to do, made anew from the store at each look: unanswered dry runs, orders that were
 //! not answered, undo orders, orders asked back.
 
+use super::log;
 use super::order::{self, Order};
 use crate::{AppState, clock};
 use fettle_domain::machine::{DeploymentState, RolloutState};
@@ -64,10 +65,11 @@ type Outstanding = (Vec<WorkItem>, Vec<(DeploymentRecord, Due)>, bool);
 /// Reads only: most looks find everything signed already.
 fn look(connection: &mut Connection, host: HostId, now: Timestamp) -> Result<Outstanding> {
     let asked = rehearsal::rehearsals_asked_of_host(connection, host, REHEARSALS)?;
-    let rehearsals = asked
+    let mut rehearsals: Vec<WorkItem> = asked
         .into_iter()
         .filter_map(|asked| Some(WorkItem::Rehearse { rehearsal: asked.id, job: asked.job? }))
         .collect();
+    rehearsals.extend(log::wanted(connection, host, now)?);
     let due = due_of_host(connection, host)?;
     let mut unsigned = false;
     for (deployment, due) in &due {

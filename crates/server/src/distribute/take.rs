@@ -204,7 +204,7 @@ fn output(connection: &mut Connection, deployment: &DeploymentRecord, lines: &[S
 }
 
 /// A line as people see it: no control characters that a terminal would obey.
-fn clean(line: &str) -> String {
+pub(super) fn clean(line: &str) -> String {
     cut(line, LINE_BYTES).chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 

@@ -199,20 +199,24 @@ fn parse_id(id: &str) -> Result<FindingId, OpsError> {
 pub async fn show(state: &AppState, actor: &Actor, id: &str) -> Result<FindingDetail, OpsError> {
     actor.require(Permission::FindingRead)?;
     let id = parse_id(id)?;
-    let (record, names, facts, events) = state
+    let (record, names, facts, events, imported) = state
         .store
         .read(move |connection| {
             let record = finding::finding_get(connection, id)?;
             let names = host_names(connection, std::slice::from_ref(&record))?;
             let facts = vulnerability::vulnerability_get(connection, &record.vulnerability)?;
             let events = finding::finding_events(connection, id)?;
-            Ok((record, names, facts, events))
+            let imported = super::host_import::view(connection, record.host)?;
+            Ok((record, names, facts, events, imported))
         })
         .await?;
+    let summary = summary(&record, &names);
+    let mut reasons = record.reasons.clone();
+    reasons.extend(imported.map(|imported| super::host_import::reason(&summary.host_name, &imported)));
     Ok(FindingDetail {
-        summary: summary(&record, &names),
+        summary,
         facts: facts_view(&facts.unwrap_or_default()),
-        reasons: reason_views(&record.reasons),
+        reasons: reason_views(&reasons),
         history: events
             .iter()
             .map(|event| HistoryEntry {

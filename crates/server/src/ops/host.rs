@@ -102,12 +102,22 @@ fn summary(record: &HostRecord) -> HostSummary {
         id: record.id.to_string(),
         name: record.name.clone(),
         state: record.state.to_string(),
+        management: management(record.state).to_owned(),
         os: record.os_name.clone(),
         codename: record.os_codename.clone(),
         reboot_pending: record.reboot_pending,
         restart_pending: u64::try_from(record.restart_pending).unwrap_or(0),
         last_seen: record.last_seen.to_string(),
         agent_version: record.agent_version.clone(),
+    }
+}
+
+/// How the server stands to a host in a state (`Management` of the domain).
+fn management(state: HostState) -> &'static str {
+    match state {
+        HostState::Enrolling | HostState::Managed | HostState::Silent | HostState::Retired => "agent",
+        HostState::Imported => "agentless",
+        HostState::Discovered | HostState::Ignored => "unmanaged",
     }
 }
 
@@ -120,6 +130,7 @@ pub async fn counts(state: &AppState, actor: &Actor) -> Result<HostCounts, OpsEr
         enrolling: of(HostState::Enrolling),
         managed: of(HostState::Managed),
         silent: of(HostState::Silent),
+        imported: of(HostState::Imported),
         retired: of(HostState::Retired),
     })
 }
@@ -149,14 +160,15 @@ pub(crate) fn resolve(connection: &mut Connection, text: &str) -> fettle_store::
 pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDetail, OpsError> {
     actor.require(Permission::HostRead)?;
     let name = host.to_owned();
-    let (record, groups, packages, findings) = state
+    let (record, groups, packages, findings, imported) = state
         .store
         .read(move |connection| {
             let id = resolve(connection, &name)?;
             let record = host::host_get(connection, id)?;
             let groups = group::group_names_of(connection, id)?;
             let packages = inventory::host_package_count(connection, id)?;
-            Ok((record, groups, packages, level_counts(connection, id)?))
+            let imported = super::host_import::view(connection, id)?;
+            Ok((record, groups, packages, level_counts(connection, id)?, imported))
         })
         .await?;
     let facts: HostFacts = serde_json::from_str(&record.facts).unwrap_or_default();
@@ -178,6 +190,7 @@ pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDet
         reboot_reasons: facts.reboot_pending,
         read_only: facts.read_only,
         enrolled_at: record.enrolled_at.to_string(),
+        imported,
         services: services.into_iter().map(service_view).collect(),
         packages,
         findings,
@@ -290,17 +303,20 @@ pub async fn revoke(state: &AppState, actor: &Actor, host: &str, reason: String)
 pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Explanation, OpsError> {
     actor.require(Permission::HostRead)?;
     let name = host.to_owned();
-    let (record, events) = state
+    let (record, events, imported) = state
         .store
         .read(move |connection| {
             let id = resolve(connection, &name)?;
-            Ok((host::host_get(connection, id)?, host::host_events(connection, id)?))
+            let imported = super::host_import::view(connection, id)?;
+            Ok((host::host_get(connection, id)?, host::host_events(connection, id)?, imported))
         })
         .await?;
     let settings = &state.settings.hosts;
     let quiet = record.last_seen.until(clock::now()).as_secs();
-    let mut reasons =
-        vec![view("host.last-seen", format!("it last spoke {quiet} seconds ago, at {}", record.last_seen))];
+    let mut reasons = match &imported {
+        Some(imported) => super::finding::reason_views(&[super::host_import::reason(&record.name, imported)]),
+        None => vec![view("host.last-seen", format!("it last spoke {quiet} seconds ago, at {}", record.last_seen))],
+    };
     let facts: HostFacts = serde_json::from_str(&record.facts).unwrap_or_default();
     reasons.extend(
         facts.reboot_pending.iter().map(|why| view("host.reboot-needed", format!("a reboot is needed: {why}"))),
@@ -323,6 +339,10 @@ pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Expl
         HostState::Silent => {
             vec!["a check-in: see on the host whether the agent runs and reaches the server".to_owned()]
         }
+        HostState::Imported => vec![
+            "a newer file (`fettle agent scan` there, `fettle host import` here), or an agent (`fettle agent enrol` there)"
+                .to_owned(),
+        ],
         HostState::Retired => vec!["nothing: it was revoked; to manage it again enrol it anew".to_owned()],
         HostState::Discovered | HostState::Ignored => Vec::new(),
     };

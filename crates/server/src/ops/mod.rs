@@ -10,6 +10,7 @@ pub mod feed;
 pub mod finding;
 pub mod group;
 pub mod host;
+pub mod host_import;
 mod page;
 pub mod token;
 pub mod user;

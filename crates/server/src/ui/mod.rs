@@ -33,6 +33,7 @@ pub fn routes() -> Router<AppState> {
         .route("/changes/{id}", get(page::change::show))
         .route("/changes/{id}/{verb}", post(page::change::act))
         .route("/deployments/{id}", get(page::change::deployment))
+        .route("/deployments/{id}/log", get(page::log::show).post(page::log::fetch))
         .route("/audit", get(page::audit::list))
         .route("/feeds", get(page::feed::list).post(page::feed::sync))
         .route("/users", get(page::user::list).post(page::user::create))

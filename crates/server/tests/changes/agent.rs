@@ -7,7 +7,7 @@ use fettle_domain::machine::{DeploymentEvent, DeploymentState, Machine as _, Tas
 use fettle_domain::package::{Ecosystem, InstallState, InstalledPackage, PackageVersion};
 use fettle_domain::plan::*;
 use fettle_domain::reason::Reason;
-use fettle_domain::{DeploymentId, HostId, RehearsalId};
+use fettle_domain::{DeploymentId, HostId, LogRequestId, RehearsalId};
 use fettle_server::clock;
 use fettle_store::systems::host::{self, HostFactsColumns};
 use fettle_testkit::{Client, Reply, TestServer};
@@ -52,6 +52,8 @@ pub struct Agent {
     pub spool: Vec<ReportEntry>,
     pub next_sequence: u64,
     pub last_order: u64,
+    /// Logs that were asked for: request, deployment, first line, bytes.
+    pub asked_logs: Vec<(LogRequestId, DeploymentId, u64, u64)>,
     answered: BTreeSet<RehearsalId>,
     key: fettle_content::PublicKey,
 }
@@ -105,6 +107,7 @@ impl Agent {
             spool: Vec::new(),
             next_sequence: 1,
             last_order: 0,
+            asked_logs: Vec::new(),
             answered: BTreeSet::new(),
             key: server.state.identity.offer_key.public(),
         };
@@ -143,11 +146,15 @@ impl Agent {
 
     pub fn take(&mut self, work: Work) {
         self.cursor = work.cursor;
+        self.asked_logs.clear();
         let mut offers = Vec::new();
         for item in work.items {
             match item {
                 WorkItem::Rehearse { rehearsal, job } => self.rehearse(rehearsal, &job),
                 WorkItem::Offer { envelope } => offers.push(self.believed(&envelope)),
+                WorkItem::SendLog { request, deployment, from, most_bytes } => {
+                    self.asked_logs.push((request, deployment, from, most_bytes));
+                }
                 WorkItem::Withdraw { deployment } => {
                     if let Some(known) = self.known.get_mut(&deployment) {
                         known.withdrawn = true;
@@ -284,7 +291,7 @@ impl Agent {
         self.say(ReportBody::Task { deployment: id, number, name: name.into(), state, reasons });
     }
 
-    fn install(&mut self, id: DeploymentId, back: bool) {
+    pub fn install(&mut self, id: DeploymentId, back: bool) {
         let steps = self.known[&id].offer.manifest.steps.clone();
         for step in steps {
             let (old, new) = if back { (&step.to, &step.from) } else { (&step.from, &step.to) };

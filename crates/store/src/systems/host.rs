@@ -103,9 +103,33 @@ pub fn host_create(
     agent_version: &str,
     now: Timestamp,
 ) -> Result<()> {
+    insert(connection, id, facts, agent_version, HostState::Enrolling, now)?;
+    event(connection, id, now, HostState::event_str(HostEvent::Enrol), "enrolment", &[])
+}
+
+/// Makes a host that a person imported from a file.
+pub fn host_create_imported(
+    connection: &mut Connection,
+    id: HostId,
+    facts: &HostFactsColumns,
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
+    insert(connection, id, facts, "", HostState::Imported, now)?;
+    event(connection, id, now, HostState::event_str(HostEvent::Import), by, &[])
+}
+
+fn insert(
+    connection: &mut Connection,
+    id: HostId,
+    facts: &HostFactsColumns,
+    agent_version: &str,
+    state: HostState,
+    now: Timestamp,
+) -> Result<()> {
     connection.execute(
         &format!(
-            "INSERT INTO host ({COLUMNS}, offer_sequence) VALUES (?1, ?2, 'enrolling', 1, ?3, ?4, ?5, ?6, ?7, 0, ?9, ?9, ?9, 0, ?8, ?8, 0)"
+            "INSERT INTO host ({COLUMNS}, offer_sequence) VALUES (?1, ?2, ?10, 1, ?3, ?4, ?5, ?6, ?7, 0, ?9, ?9, ?9, 0, ?8, ?8, 0)"
         ),
         &[
             id.into(),
@@ -117,14 +141,14 @@ pub fn host_create(
             facts.reboot_pending.into(),
             now.into(),
             Value::Blob(Vec::new()),
+            state.as_str().into(),
         ],
     )?;
     connection.execute(
         "INSERT INTO host_report (host, facts, services) VALUES (?1, ?2, '[]')",
         &[id.into(), (&facts.json).into()],
     )?;
-    count(connection, HostState::Enrolling, 1)?;
-    event(connection, id, now, HostState::event_str(HostEvent::Enrol), "enrolment", &[])
+    count(connection, state, 1)
 }
 
 /// One host.

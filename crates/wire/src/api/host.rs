@@ -10,8 +10,10 @@ pub struct HostSummary {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// discovered, enrolling, managed, silent, ignored, retired.
+    /// discovered, enrolling, managed, silent, imported, ignored, retired.
     pub state: String,
+    /// `agent`, `agentless` (its inventory is imported from files) or `unmanaged`.
+    pub management: String,
     /// Operating system for people.
     pub os: String,
     /// Release codename.
@@ -46,6 +48,8 @@ pub struct HostCounts {
     pub managed: u64,
     /// Have not reported for too long.
     pub silent: u64,
+    /// Known from imported files, without an agent.
+    pub imported: u64,
     /// Revoked.
     pub retired: u64,
 }
@@ -85,12 +89,31 @@ pub struct HostDetail {
     pub read_only: bool,
     /// When it enrolled.
     pub enrolled_at: String,
+    /// Where its inventory comes from, when it is imported.
+    pub imported: Option<HostImportView>,
     /// Services.
     pub services: Vec<ServiceView>,
     /// Packages installed.
     pub packages: u64,
     /// Findings that mean work, by severity level: unknown, negligible, low, medium, high, critical.
     pub findings: Vec<LevelCount>,
+}
+
+/// The file that a host's inventory comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostImportView {
+    /// When it was made: what its findings speak of.
+    pub as_of: String,
+    /// When it was imported.
+    pub imported_at: String,
+    /// By whom.
+    pub imported_by: String,
+    /// Program and version that made it.
+    pub made_by: String,
+    /// User who made it, on the machine.
+    pub made_for: String,
+    /// What it lacks, in words.
+    pub missing: Vec<String>,
 }
 
 /// How many of a level.

@@ -5,6 +5,7 @@ mod checks;
 mod create;
 mod deployment;
 mod explain;
+mod kept_log;
 mod show;
 mod view;
 mod watch;
@@ -14,6 +15,8 @@ pub use checks::checks;
 pub use create::create;
 pub use deployment::{deployments, deployments_of_host, explain_deployment, log, show_deployment};
 pub use explain::explain;
+pub(crate) use kept_log::forget_ended as forget_ended_logs;
+pub use kept_log::{ask_log, whole_log};
 pub use show::{ChangeQuery, hosts, list, show};
 pub use watch::{Watch, events, watch};
 

@@ -310,7 +310,7 @@ fn deployment_table(id: &str, pages: &Pages, deployments: &DeploymentList) -> Ma
                     tbody { @for deployment in &deployments.items { tr {
                         td data-label="Host" { a href={ "/hosts/" (deployment.host) } { (deployment.host_name) } }
                         td data-label="State" { div { (badge(&deployment.state)) } } td data-label="Proof" { div { (badge(&deployment.proof)) } }
-                        td.tight data-label="Last word" { (ago(&deployment.heard_at)) } td data-label="" { a href={ "/deployments/" (deployment.id) } { "Tasks and log" } }
+                        td.tight data-label="Last word" { (ago(&deployment.heard_at)) } td data-label="" { a href={ "/deployments/" (deployment.id) } { "Tasks and log" } " · " a href={ "/deployments/" (deployment.id) "/log" } { "Whole log" } }
                     } } }
                 } }
                 @if next.is_some() || !pages.deployments.is_empty() { (pager(deployments.items.len(), None, next)) }
@@ -418,7 +418,7 @@ pub async fn deployment(State(state): State<AppState>, visitor: Visitor, Path(id
             div.title { div {
                 h1 { "#" (detail.change_number) " on " (deployment.host_name) }
                 div.sub { (badge(&deployment.state)) " " (badge(&deployment.proof)) " " a href={ "/changes/" (deployment.change) } { (detail.change_title) } }
-            } }
+            } div.actions { a.btn href={ "/deployments/" (deployment.id) "/log" } { "Whole log" } } }
             div.two {
                 section.card { header { h2 { "Tasks" } }
                     @if detail.tasks.is_empty() { (empty("No task has begun.", "")) } @else { div.scroll { table.stack {

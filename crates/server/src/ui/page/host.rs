@@ -102,6 +102,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
                         ("All", only("", ""), filter.state.is_empty() && !restart),
                         ("Managed", only("managed", ""), filter.state == "managed"),
                         ("Silent", only("silent", ""), filter.state == "silent"),
+                        ("Imported", only("imported", ""), filter.state == "imported"),
                         ("Enrolling", only("enrolling", ""), filter.state == "enrolling"),
                         ("Restart needed", only("", "true"), restart),
                         ("Retired", only("retired", ""), filter.state == "retired"),
@@ -167,10 +168,16 @@ pub async fn show(
         &host.summary.name,
         html! {
             div.title {
-                div { h1 { (host.summary.name) } div.sub { (badge(&host.summary.state)) " " (host.summary.os) " · last seen " (ago(&host.summary.last_seen)) } }
+                div { h1 { (host.summary.name) } div.sub { (badge(&host.summary.state)) " " (host.summary.os) " · " @if host.imported.is_some() { "as of " } @else { "last seen " } (ago(&host.summary.last_seen)) } }
                 div.actions {
-                    @if actor.may(Permission::ChangeCreate) && open > 0 { a.btn.primary href={ "/changes/new?host=" (id) } { "Change this host" } }
+                    @if actor.may(Permission::ChangeCreate) && open > 0 && host.imported.is_none() { a.btn.primary href={ "/changes/new?host=" (id) } { "Change this host" } }
                     @if actor.may(Permission::HostManage) && host.summary.state != "retired" { (revoke_form(&visitor, &id)) }
+                }
+            }
+            @if let Some(imported) = &host.imported {
+                div.notice data-part="imported" {
+                    b { "Imported from a file: " } "as of " (imported.as_of) " (" (ago(&imported.as_of)) "), by " (imported.imported_by) ". No agent runs there: nothing is changed from here, and only a newer file brings news."
+                    @if !imported.missing.is_empty() { " Missing in it: " (imported.missing.join("; ")) }
                 }
             }
             @for why in &host.reboot_reasons { div.notice { b { "Reboot needed: " } (why) } }

@@ -46,7 +46,7 @@ pub async fn show(State(state): State<AppState>, visitor: Visitor) -> Answer {
         "/",
         "Overview",
         html! {
-            div.title { div { h1 { "Overview" } div.sub { (many(hosts.managed + hosts.silent + hosts.enrolling, "host")) " · " (many(sum(&findings, |_| true), "finding")) " to work on" } } }
+            div.title { div { h1 { "Overview" } div.sub { (many(hosts.managed + hosts.silent + hosts.enrolling + hosts.imported, "host")) " · " (many(sum(&findings, |_| true), "finding")) " to work on" } } }
             (cards(&hosts, &findings, &restart))
             div.two { (by_state(&findings)) (rollout(running.as_ref(), &changes)) }
             (most_urgent(&urgent))
@@ -72,7 +72,7 @@ fn cards(hosts: &HostCounts, findings: &FindingCounts, restart: &HostList) -> Ma
         div.grid {
             a.card.kpi href="/hosts" {
                 div.label { "Hosts reporting" } div.value { (hosts.managed) }
-                div.note { @if hosts.silent > 0 { span.bad-text { (hosts.silent) " silent" } } @else { "none silent" } @if hosts.enrolling > 0 { " · " (hosts.enrolling) " enrolling" } }
+                div.note { @if hosts.silent > 0 { span.bad-text { (hosts.silent) " silent" } } @else { "none silent" } @if hosts.enrolling > 0 { " · " (hosts.enrolling) " enrolling" } @if hosts.imported > 0 { " · " (hosts.imported) " imported" } }
             }
             a.card.kpi href="/findings?fixable=true" { div.label { "An update would close" } div.value { (fixable) } div.note { "findings with a published fix" } }
             a.card.kpi href="/findings?exploited=true" {

@@ -25,10 +25,10 @@ const DRAIN: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// Longest line that is passed on; the rest of it is left out.
 const LINE_CAP: usize = 4096;
-/// Most lines of one run that are passed on.
-const LINES_PASSED_ON: u32 = 20_000;
 /// Which of the streams is apt's status; 0 and 1 are standard output and error.
 const STATUS: usize = 2;
+/// Which is standard error.
+const ERROR: usize = 1;
 /// Last lines kept for messages.
 const TAIL: usize = 400;
 
@@ -287,7 +287,6 @@ struct Reading<'p, 'c> {
     streams: [Stream; 3],
     shown: bool,
     progress: Option<(u8, u8)>,
-    passed_on: u32,
     captured: Vec<u8>,
     capture: usize,
     tail: VecDeque<String>,
@@ -316,7 +315,6 @@ impl<'p, 'c> Reading<'p, 'c> {
             streams: pipes.map(|pipe| Stream { pipe, line: Vec::new() }),
             shown: program.shown,
             progress: program.progress,
-            passed_on: 0,
             captured: Vec::new(),
             capture: program.capture,
             tail: VecDeque::new(),
@@ -392,7 +390,7 @@ impl<'p, 'c> Reading<'p, 'c> {
             return;
         }
         match (index == STATUS, self.progress) {
-            (false, _) => self.keep(line),
+            (false, _) => self.keep(line, index == ERROR),
             (true, Some(range)) => Status::parse(&line).into_iter().for_each(|status| self.show_status(range, status)),
             (true, None) => {}
         }
@@ -403,17 +401,16 @@ impl<'p, 'c> Reading<'p, 'c> {
         let percent = f64::from(from) + span * (status.percent / 100.0).clamp(0.0, 1.0);
         self.context.events.progress(percent as u8, status.what);
         if status.error {
-            self.keep(format!("{}: {}", status.package, status.what));
+            self.keep(format!("{}: {}", status.package, status.what), true);
         }
     }
 
-    fn keep(&mut self, line: String) {
-        if self.shown && self.passed_on < LINES_PASSED_ON {
-            self.passed_on += 1;
-            self.context.events.output(&line);
-            if self.passed_on == LINES_PASSED_ON {
-                self.context.events.output("(further output is left out)");
-            }
+    /// Passes a line on, however many there are: who listens bounds what is kept and sent.
+    fn keep(&mut self, line: String, error: bool) {
+        match (self.shown, error) {
+            (true, true) => self.context.events.error_output(&line),
+            (true, false) => self.context.events.output(&line),
+            (false, _) => {}
         }
         if self.tail.len() == TAIL {
             self.tail.pop_front();
@@ -518,14 +515,14 @@ mod tests {
     }
 
     #[test]
-    fn output_is_bounded_and_harmless() {
+    fn lines_are_bounded_and_harmless() {
         let events = Events::default();
         let script = "printf '\\033[31mred\\n'; yes x | head -n 30000; head -c 100000 /dev/zero | tr '\\0' y; echo; echo end >&2";
         let ended = shell(&events, Duration::from_secs(20), script).0.unwrap();
         assert!(ended.success && ended.stdout.len() == 1000);
         let lines = events.lines.lock().unwrap();
         assert_eq!(lines[0], "\u{fffd}[31mred");
-        assert_eq!(lines.len(), LINES_PASSED_ON as usize + 1);
+        assert_eq!(lines.len(), 30_003, "who listens bounds what is kept");
         assert!(ended.lines.len() <= TAIL && ended.lines.iter().all(|line| line.len() <= LINE_CAP));
     }
 
