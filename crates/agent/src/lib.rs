@@ -17,6 +17,7 @@ mod link;
 mod policy;
 mod report;
 mod run;
+mod selfupdate;
 mod services;
 mod status;
 
@@ -33,5 +34,7 @@ pub use link::tls::{TlsError, pinned as pinned_tls};
 pub use link::token::TokenError;
 pub use policy::PolicyError;
 pub use run::{Exit, NetworkProcess, NetworkUser, RunError, RunOptions, run, run_network};
+pub use selfupdate::prove::{Proof, ProveOptions, prove, prove_network};
+pub use selfupdate::{Launcher, WatchError, watch};
 pub use services::PackageOwner;
 pub use status::{AgentStatus, ConfirmError, DeploymentStatus, LastContact, StatusError, confirm, status};

@@ -31,6 +31,8 @@ pub(crate) enum Request {
     Reports,
     /// The server has stored every entry up to this one.
     Acknowledge { up_to: u64 },
+    /// The server has answered a check-in of this half.
+    Answered,
     /// `--once`: carry out everything that is due.
     CarryOut,
     /// The last: how the network-facing half ended, or what kept it from its work.

@@ -7,6 +7,7 @@
 //! sequence                highest order seen, so that an old one is known as a replay
 //! spool                   what the server has not acknowledged yet
 //! deployments/ID/         journal, orders, new/ and old/ package files
+//! trial/                  a new version of the agent that has not proved itself yet (`selfupdate`)
 //! network/                all that the network-facing half may write:
 //!   identity/             key (0600), certificate, authority, host id; replaced in one step
 //!   acknowledged-*        what the server has of the inventory, so that only differences are sent

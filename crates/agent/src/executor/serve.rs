@@ -94,6 +94,10 @@ impl Executor {
                 Ok(answer) => answer,
                 Err(error) => refused(&error.to_string()),
             },
+            Request::Answered => {
+                self.self_update.answered();
+                Answer::Done
+            }
             Request::Acknowledge { up_to } => match clock::lock(&self.host.spool).acknowledge(up_to) {
                 Ok(()) => Answer::Done,
                 Err(error) => refused(&error.to_string()),
