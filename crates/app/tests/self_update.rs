@@ -10,89 +10,21 @@
 #[path = "../../vendors/tests/support/mod.rs"]
 mod support;
 
+#[path = "self_update/repository.rs"]
+mod repository;
 #[path = "self_update/site.rs"]
 mod site;
 
+use repository::{REAL, install};
 use serde_json::Value;
 use site::{Site, until};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::PathBuf;
+use std::process::Child;
 use support::Host;
 
 const STATE: &str = "/var/lib/fettle/agent";
-/// The real program, for versions that are half broken.
-const REAL: &str = "/usr/lib/fettle-real";
 /// In agent.toml.
 const LIMIT: u64 = 12;
-
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-/// The program under test without its debug symbols.
-fn stripped(folder: &Path) -> Vec<u8> {
-    let path = folder.join("stripped");
-    support::run(Command::new("strip").arg("-o").arg(&path).arg(env!("CARGO_BIN_EXE_fettle")));
-    std::fs::read(path).unwrap()
-}
-
-/// The same program with another version in all of its texts.
-fn as_version(program: &[u8], version: &str) -> Vec<u8> {
-    let (own, other) = (env!("CARGO_PKG_VERSION").as_bytes(), version.as_bytes());
-    assert_eq!(own.len(), other.len(), "a text of the same length");
-    let mut program = program.to_vec();
-    let places: Vec<usize> =
-        program.windows(own.len()).enumerate().filter(|(_, w)| *w == own).map(|(at, _)| at).collect();
-    assert!(!places.is_empty());
-    for at in places {
-        program[at..at + other.len()].copy_from_slice(other);
-    }
-    program
-}
-
-/// A version that does `prove` and `run` as told and everything else as the real program.
-fn half_broken(version: &str, prove: &str, run: &str) -> Vec<u8> {
-    let text = format!(
-        "#!/bin/sh\ncase \"$*\" in\n    --version) echo 'fettle {version}'; exit 0 ;;\n    'agent prove'*) {prove} ;;\n    \
-         'agent run'*) {run} ;;\nesac\nexec {REAL} \"$@\"\n"
-    );
-    text.into_bytes()
-}
-
-/// A signed repository with these versions of the package `fettle`, each made by `cargo xtask package`.
-fn publish(folder: &Path, testbed: &Path, versions: &[(&str, Vec<u8>)]) -> PathBuf {
-    let repository = folder.join("repo");
-    let pool = repository.join("pool");
-    std::fs::create_dir_all(&pool).unwrap();
-    for (version, program) in versions {
-        let path = folder.join(format!("fettle-{version}"));
-        std::fs::write(&path, program).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let mut command = Command::new(env!("CARGO"));
-        command.current_dir(workspace()).args(["xtask", "package", "--version", version]);
-        command.arg("--binary").arg(&path).arg("--documented-by").arg(env!("CARGO_BIN_EXE_fettle"));
-        support::run(command.arg("--output").arg(&pool));
-        std::fs::remove_file(path).unwrap();
-    }
-    let lists = repository.join("dists/own/main/binary-amd64");
-    std::fs::create_dir_all(&lists).unwrap();
-    let packages = support::run(Command::new("apt-ftparchive").current_dir(&repository).args(["packages", "pool"]));
-    std::fs::write(lists.join("Packages"), packages.stdout).unwrap();
-    let suite = repository.join("dists/own");
-    let field = |name: &str, value: &str| ["-o".to_owned(), format!("APT::FTPArchive::Release::{name}={value}")];
-    let fields =
-        [("Origin", "Own"), ("Suite", "own"), ("Codename", "own"), ("Architectures", "amd64"), ("Components", "main")];
-    let release = support::run(
-        Command::new("apt-ftparchive")
-            .current_dir(&suite)
-            .args(fields.iter().flat_map(|(name, value)| field(name, value)))
-            .args(["release", "."]),
-    );
-    std::fs::write(suite.join("Release"), release.stdout).unwrap();
-    let sign = ["--batch", "--yes", "--quiet", "-u", "fettle-demo", "--clearsign", "-o", "InRelease", "Release"];
-    support::run(Command::new("gpg").current_dir(&suite).arg("--homedir").arg(testbed.join("keys")).args(sign));
-    repository
-}
 
 /// A host with the package installed, whose service manager is a loop: it starts the launcher of the
 /// package again whenever the agent ends.
@@ -104,21 +36,11 @@ struct Installed {
 }
 
 impl Installed {
-    fn new(testbed: &support::Testbed, repository: PathBuf, folder: &Path) -> Self {
-        let host = Host::without_indexes(testbed);
-        let served = support::server::Server::start(repository);
-        for entry in std::fs::read_dir(host.path("/etc/apt/sources.list.d")).unwrap() {
-            std::fs::remove_file(entry.unwrap().path()).unwrap();
-        }
-        let line =
-            format!("deb [signed-by=/usr/share/keyrings/fettle-demo.gpg] http://{} own main\n", served.address());
-        host.write("/etc/apt/sources.list.d/own.list", &line);
-        host.inside(&["/usr/bin/apt-get", "update", "-qq"]);
-        let first = format!("fettle={}", env!("CARGO_PKG_VERSION"));
-        host.inside(&["/usr/bin/apt-get", "install", "-y", "-qq", &first]);
+    fn new(testbed: &support::Testbed) -> Self {
+        let (host, served) = repository::installed(testbed);
         std::fs::copy(host.path("/usr/bin/fettle"), host.path(REAL)).unwrap();
         host.write(&format!("{STATE}/agent.toml"), &format!("self_update_seconds = {LIMIT}\n"));
-        Self { host, manager: None, log: folder.join("agent.log"), _repository: served }
+        Self { host, manager: None, log: repository::folder().join("agent.log"), _repository: served }
     }
 
     fn start(&mut self) {
@@ -160,26 +82,9 @@ impl Drop for Installed {
 #[test]
 fn the_agent_updates_itself_and_comes_back_from_every_broken_version() {
     let Some(testbed) = support::demo() else { return };
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("self-update");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    let program = stripped(&folder);
     let own = env!("CARGO_PKG_VERSION");
-    let no_network = format!("exec unshare --net {REAL} \"$@\"");
-    let versions = [
-        (own, program.clone()),
-        ("0.1.1", b"#!/bin/sh\necho 'this version is broken' >&2\nexit 1\n".to_vec()),
-        ("0.1.2", half_broken("0.1.2", "exec sleep 1000", "exec sleep 1000")),
-        ("0.1.3", half_broken("0.1.3", &no_network, &no_network)),
-        ("0.1.4", half_broken("0.1.4", "", "exit 7")),
-        ("0.1.5", half_broken("0.1.5", "", "exec sleep 1000")),
-        ("0.1.6", as_version(&program, "0.1.6")),
-        ("0.1.7", as_version(&program, "0.1.7")),
-        ("0.1.8", half_broken("0.1.8", "", "exit 7")),
-    ];
-    let repository = publish(&folder, &testbed.folder, &versions);
     let mut site = Site::start();
-    let mut installed = Installed::new(testbed, repository, &folder);
+    let mut installed = Installed::new(testbed);
     let token = site.token();
     let address = site.address();
     installed.host.inside(&["/usr/bin/fettle", "agent", "enrol", "--server", &address, "--token", &token]);
@@ -237,7 +142,7 @@ fn the_agent_updates_itself_and_comes_back_from_every_broken_version() {
     assert!(installed.host.inside(&["/usr/bin/fettle", "--version"]).contains(own));
 
     // An administrator's own update, past the agent: noticed, tried, taken over.
-    installed.host.inside(&["/usr/bin/apt-get", "install", "-y", "-qq", "fettle=0.1.7"]);
+    install(&installed.host, "0.1.7");
     comes_back(&site, &installed, "0.1.7");
 }
 
@@ -245,12 +150,12 @@ fn the_agent_updates_itself_and_comes_back_from_every_broken_version() {
 fn comes_back(site: &Site, installed: &Installed, version: &str) {
     until(&format!("{version} to run and check in"), 150, || {
         let host: Value = site.host();
-        (host["agent_version"] == version && !installed.is_on_trial()).then_some(())
+        // The program that runs is the installed file itself, neither the kept copy nor a replaced file.
+        let program = running_program(&installed.host)?;
+        let settled = !installed.is_on_trial() && program == installed.host.path("/usr/bin/fettle");
+        (host["agent_version"] == version && settled).then_some(())
     });
     assert_eq!(installed.host.version("fettle").as_deref(), Some(version));
-    // The program that runs is the installed file itself, not the kept copy.
-    let link = until("the agent's process", 30, || running_program(&installed.host));
-    assert_eq!(link, installed.host.path("/usr/bin/fettle"), "{version}");
 }
 
 /// The program of the process that has the agent's lock.
@@ -263,4 +168,45 @@ fn running_program(host: &Host) -> Option<PathBuf> {
         (is_run && root == host.root).then(|| std::fs::read_link(process.join("exe")).ok()).flatten()
     });
     programs.into_iter().next()
+}
+
+/// What dpkg says of the package.
+fn status(host: &Host) -> String {
+    let output = host.command(&["/usr/bin/dpkg-query", "-W", "-f=${db:Status-Abbrev} ${Version}", "fettle"]).output();
+    String::from_utf8_lossy(&output.unwrap().stdout).trim().to_owned()
+}
+
+#[test]
+fn the_package_is_installed_upgraded_removed_and_purged() {
+    let Some(testbed) = support::demo() else { return };
+    let (host, _served) = repository::installed(testbed);
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(status(&host), format!("ii  {own}"));
+    assert_eq!(host.inside(&["/usr/bin/dpkg", "--verify", "fettle"]), "");
+    for user in ["fettle-agent", "fettle-server"] {
+        let line = host.inside(&["/usr/bin/getent", "passwd", user]);
+        assert!(line.trim_end().ends_with("/usr/sbin/nologin"), "{line}");
+    }
+    let owners = |host: &Host| host.inside(&["/usr/bin/stat", "-c", "%a %U", STATE, "/var/lib/fettle/server", "/etc/fettle"]);
+    assert_eq!(owners(&host), "755 root\n700 fettle-server\n755 root\n");
+    for file in ["/lib/systemd/system/fettle-agent.service", "/usr/share/man/man1/fettle-agent-prove.1.gz"] {
+        assert!(host.path(file).exists(), "{file}");
+    }
+
+    host.write(&format!("{STATE}/kept"), "identity");
+    install(&host, "0.1.7");
+    assert!(host.inside(&["/usr/bin/fettle", "--version"]).contains("0.1.7"));
+    install(&host, own);
+    // The scripts may run twice.
+    host.inside(&["/usr/sbin/dpkg-reconfigure", "fettle"]);
+    assert_eq!((status(&host), host.read(&format!("{STATE}/kept"))), (format!("ii  {own}"), "identity".to_owned()));
+
+    host.inside(&["/usr/bin/apt-get", "remove", "-y", "-qq", "fettle"]);
+    assert!(!host.path("/usr/bin/fettle").exists());
+    assert_eq!(host.read(&format!("{STATE}/kept")), "identity", "a removal keeps what the agent knows");
+    install(&host, own);
+    host.inside(&["/usr/bin/apt-get", "purge", "-y", "-qq", "fettle"]);
+    assert!(!host.path("/var/lib/fettle").exists() && !host.path("/etc/fettle").exists(), "a purge does not");
+    install(&host, own);
+    assert_eq!(owners(&host), "755 root\n700 fettle-server\n755 root\n");
 }

@@ -40,6 +40,10 @@ fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     }
 }
 
+fn is_root() -> bool {
+    tool("id", &["-u"]).is_some_and(|output| output.stdout.starts_with(b"0\n"))
+}
+
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -97,6 +101,18 @@ fn rpm_reads_the_rpm_and_its_digests_hold() {
     assert!(listed.starts_with("fettle 9.9 1 x86_64 Apache-2.0 OR MIT\n"), "{listed}");
     assert!(listed.contains("-rwxr-xr-x /usr/bin/fettle "), "{listed}");
     assert!(listed.contains("/usr/lib/systemd/system/fettle-server.service"), "{listed}");
+    // Installed, verified and removed by rpm itself; without its scripts, since there is no system around it.
+    let root = folder.path().join("root").display().to_string();
+    let act = |arguments: &[&str]| said(&tool("rpm", &[&["--root", root.as_str()], arguments].concat()).unwrap());
+    if is_root() {
+        let installed = act(&["--install", "--nodeps", "--noscripts", &path]);
+        assert_eq!(std::fs::read_to_string(format!("{root}/usr/bin/fettle")).unwrap(), PROGRAM, "{installed}");
+        let verified = act(&["--verify", "--nodeps", "fettle"]);
+        assert!(verified.lines().all(|line| !line.contains("/usr/") && !line.contains("/etc/")), "{verified}");
+        act(&["--erase", "--nodeps", "--noscripts", "fettle"]);
+        assert!(!Path::new(&format!("{root}/usr/bin/fettle")).exists());
+        assert!(!Path::new(&format!("{root}/usr/libexec/fettle")).exists(), "its own folders go with it");
+    }
     let mut bytes = std::fs::read(&rpm).unwrap();
     let last = bytes.len() - 20;
     bytes[last] ^= 1;

@@ -95,7 +95,10 @@ impl Executor {
                 Err(error) => refused(&error.to_string()),
             },
             Request::Answered => {
-                self.self_update.answered();
+                if self.self_update.answered() {
+                    // A version of the agent that is on trial has proved itself: note it now.
+                    self.work.notify_one();
+                }
                 Answer::Done
             }
             Request::Acknowledge { up_to } => match clock::lock(&self.host.spool).acknowledge(up_to) {

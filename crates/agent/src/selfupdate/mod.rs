@@ -110,9 +110,9 @@ impl SelfUpdate {
         }
     }
 
-    /// A check-in of this process was answered.
-    pub(crate) fn answered(&self) {
-        self.answered.store(true, Ordering::Release);
+    /// A check-in of this process was answered. True for the first.
+    pub(crate) fn answered(&self) -> bool {
+        !self.answered.swap(true, Ordering::AcqRel)
     }
 
     /// Whether another program is to take over: end, and begin again as the launcher.

@@ -91,7 +91,9 @@ impl Site {
             assert!(now != "succeeded" || state == now, "{deployment:#}");
             (now == state).then(|| deployment["id"].as_str().unwrap().to_owned())
         });
-        self.get(&format!("/api/v1/deployments/{id}"))
+        let mut deployment = self.get(&format!("/api/v1/deployments/{id}"));
+        deployment["explained"] = self.get(&format!("/api/v1/deployments/{id}/explain"));
+        deployment
     }
 
     pub fn update(&self, host: &str, version: &str, state: &str) -> Value {
