@@ -15,7 +15,7 @@ const STEP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// Why nothing can be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// No such process, or the kernel has no descriptors for processes (before Linux 5.3).
+    /// Not a process number, or the kernel has no descriptors for processes (before Linux 5.3).
     #[error("cannot watch process {pid}: {source}")]
     Process {
         /// Its number.
@@ -32,7 +32,11 @@ pub fn watch(state_dir: &Path, pid: i32) -> Result<(), WatchError> {
     let failed = |source: rustix::io::Errno| WatchError::Process { pid, source: source.into() };
     // A descriptor, so that another process that later gets the same number is never meant.
     let number = Pid::from_raw(pid).ok_or(rustix::io::Errno::INVAL).map_err(failed)?;
-    let process = pidfd_open(number, PidfdFlags::empty()).map_err(failed)?;
+    let process = match pidfd_open(number, PidfdFlags::empty()) {
+        // It ended before it could be watched.
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        opened => opened.map_err(failed)?,
+    };
     let limit = Duration::from_secs(trial.limit_seconds);
     // A version that can still count its own time gives up first.
     let end = Instant::now() + limit + (limit / 2).min(Duration::from_secs(60));
