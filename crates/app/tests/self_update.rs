@@ -15,6 +15,9 @@ mod repository;
 #[path = "self_update/site.rs"]
 mod site;
 
+#[path = "self_update/units.rs"]
+mod units;
+
 use repository::{REAL, install};
 use serde_json::Value;
 use site::{Site, until};
@@ -189,7 +192,8 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
         let line = host.inside(&["/usr/bin/getent", "passwd", user]);
         assert!(line.trim_end().ends_with("/usr/sbin/nologin"), "{line}");
     }
-    let owners = |host: &Host| host.inside(&["/usr/bin/stat", "-c", "%a %U", STATE, "/var/lib/fettle/server", "/etc/fettle"]);
+    let owners =
+        |host: &Host| host.inside(&["/usr/bin/stat", "-c", "%a %U", STATE, "/var/lib/fettle/server", "/etc/fettle"]);
     assert_eq!(owners(&host), "755 root\n700 fettle-server\n755 root\n");
     for file in ["/lib/systemd/system/fettle-agent.service", "/usr/share/man/man1/fettle-agent-prove.1.gz"] {
         assert!(host.path(file).exists(), "{file}");
