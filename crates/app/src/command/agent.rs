@@ -103,7 +103,7 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
 }
 
 fn look_at_checks(texts: &[String], root: &Path, policy: &Path, form: Output) -> Result<(), Failure> {
-    let parse = |text: &String| text.parse::<HealthCheck>().map_err(|error| Failure::usage(error));
+    let parse = |text: &String| text.parse::<HealthCheck>().map_err(Failure::usage);
     let more = texts.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let seen = fettle_agent::look_at_checks(root, policy, &more).map_err(Failure::failed)?;
     match form {

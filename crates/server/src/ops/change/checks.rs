@@ -7,8 +7,8 @@ use crate::AppState;
 use crate::access::Actor;
 use fettle_domain::access::Permission;
 use fettle_domain::machine::{Machine as _, TaskState};
-use fettle_store::systems::change::{self, ChangeEventRecord};
 use fettle_store::page::Order;
+use fettle_store::systems::change::{self, ChangeEventRecord};
 use fettle_store::systems::deployment::{self, DeploymentRecord, DeploymentSort};
 use fettle_wire::api::change::{HostChecks, HostChecksList};
 
