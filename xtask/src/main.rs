@@ -3,6 +3,7 @@
 //! - `check`: arrows, inner rules, rooms named, lints and versions inherited, licences, sources.
 //! - `golden`: writes the golden files anew (then read the difference).
 //! - `check-plugin [--fixtures DIR] EXECUTABLE [ARGUMENT…]`: tries a plug-in (docs/protocol.md).
+//! - `package`: a `.deb` and an `.rpm` of the release binary.
 //! - `sizes`: functions and files that grew past what one head holds (a report, never a failure).
 
 mod arrows;
@@ -10,6 +11,7 @@ mod house;
 mod inner;
 mod licences;
 mod metadata;
+mod package;
 mod plugin;
 mod sizes;
 
@@ -23,9 +25,10 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["check"] => check(&root),
         ["golden"] => golden(&root),
+        ["package", options @ ..] => package::run(&root, options),
         ["sizes"] => sizes::report(&root),
         ["check-plugin", ..] => plugin::check(arguments.get(1..).unwrap_or_default()),
-        _ => bail!("usage: cargo xtask check | golden | sizes, or {}", plugin::USAGE),
+        _ => bail!("usage: cargo xtask check | golden | package [OPTIONS] | sizes, or {}", plugin::USAGE),
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) tags: Vec<String>,
     /// Seconds between check-ins, in place of what the server says.
     pub(crate) check_in_seconds: Option<u64>,
+    /// How long a new version of the agent may take to prove itself, in seconds.
+    pub(crate) self_update_seconds: Option<u64>,
     /// Never change this host.
     #[serde(default)]
     pub(crate) read_only: bool,
@@ -35,7 +37,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Not what such a file may hold.
-    #[error("{}: {why}\nknown keys: location = \"text\", tags = [\"text\"], check_in_seconds = number (5 to 86400), read_only = true or false, mask = [\"CORP-*-KEY\"]", .path.display())]
+    #[error("{}: {why}\nknown keys: location = \"text\", tags = [\"text\"], check_in_seconds = number (5 to 86400), self_update_seconds = number (10 to 3600), read_only = true or false, mask = [\"CORP-*-KEY\"]", .path.display())]
     Wrong {
         /// Which file.
         path: PathBuf,
@@ -52,12 +54,17 @@ impl Config {
         let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
         let config: Config = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         config.masks().map_err(&wrong)?;
-        match config.check_in_seconds {
-            Some(seconds) if !(5..=86_400).contains(&seconds) => {
-                Err(wrong(format!("check_in_seconds = {seconds} is not between 5 and 86400")))
+        let numbers = [
+            ("check_in_seconds", config.check_in_seconds, 5..=86_400),
+            ("self_update_seconds", config.self_update_seconds, 10..=3600),
+        ];
+        for (key, value, bounds) in numbers {
+            if let Some(seconds) = value.filter(|seconds| !bounds.contains(seconds)) {
+                let (least, most) = bounds.into_inner();
+                return Err(wrong(format!("{key} = {seconds} is not between {least} and {most}")));
             }
-            _ => Ok(config),
         }
+        Ok(config)
     }
 
     /// The patterns of secrets, made ready.

@@ -18,6 +18,7 @@ mod local;
 mod policy;
 mod report;
 mod run;
+mod selfupdate;
 mod services;
 mod status;
 
@@ -37,5 +38,7 @@ pub use local::{
 };
 pub use policy::PolicyError;
 pub use run::{Exit, NetworkProcess, NetworkUser, RunError, RunOptions, run, run_network};
+pub use selfupdate::prove::{Proof, ProveOptions, prove, prove_network};
+pub use selfupdate::{Launcher, WatchError, watch};
 pub use services::PackageOwner;
 pub use status::{AgentStatus, ConfirmError, DeploymentStatus, LastContact, StatusError, TaskStatus, confirm, status};

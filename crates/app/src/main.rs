@@ -31,9 +31,9 @@ fn main() -> ExitCode {
     // The only cryptography; chosen once for every TLS connection of the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = match (command::agent::network_half(), command::agent::Run::told()) {
-        (Some((state, once)), _) => {
+        (Some((state, half)), _) => {
             log_to_stderr("info");
-            run(Builder::new_current_thread(), async move { command::agent::run_network_half(&state, once).await })
+            run(Builder::new_current_thread(), async move { command::agent::run_network_half(&state, half).await })
         }
         (None, Some(told)) => {
             log_to_stderr("info");

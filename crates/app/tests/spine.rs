@@ -57,6 +57,7 @@ async fn check_in(folder: &Path) {
         providers: fettle_vendors::providers(),
         owner: None,
         network: None,
+        launcher: None,
         policy: folder.join("no-policy.toml"),
     };
     fettle_agent::run(options, std::future::pending()).await.unwrap();

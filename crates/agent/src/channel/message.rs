@@ -34,6 +34,8 @@ pub(crate) enum Request {
     Acknowledge { up_to: u64 },
     /// A part of the log that is kept of a deployment, from a line on; secrets are masked in it.
     Log { request: LogRequestId, deployment: DeploymentId, from: u64, most_bytes: u64 },
+    /// The server has answered a check-in of this half.
+    Answered,
     /// `--once`: carry out everything that is due.
     CarryOut,
     /// The last: how the network-facing half ended, or what kept it from its work.

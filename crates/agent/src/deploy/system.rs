@@ -4,10 +4,14 @@
 use super::command;
 use super::needrestart::{self, NeedRestart};
 use super::probe::{Prober, Watched};
+use crate::clock::Stop;
 use crate::facts::{self, PackageSummary};
+use crate::selfupdate::{Own, SelfUpdate};
 use crate::services::{self, PackageOwner, Use};
+use fettle_domain::DeploymentId;
 use fettle_domain::health::{HealthCheck, Seen};
 use fettle_domain::host::Kernel;
+use fettle_domain::plan::Manifest;
 use fettle_domain::reason::Reason;
 use fettle_wire::agent::Service;
 use std::path::{Path, PathBuf};
@@ -43,6 +47,15 @@ pub(crate) trait System: Send + Sync {
     fn reboot(&self) -> Result<(), String>;
     /// Bytes that may still be written below a path; `None` when unknown.
     fn free_bytes(&self, path: &Path) -> Option<u64>;
+    /// Before the packages are installed: keeps the agent's own program when it is among them.
+    fn before_install(&self, _deployment: DeploymentId, _manifest: &Manifest) -> Result<(), String> {
+        Ok(())
+    }
+    /// After the packages were verified: sees whether the agent's own program was replaced, and how the
+    /// new one does.
+    fn own_program(&self, _deployment: DeploymentId, _stop: &Stop) -> Own {
+        Own::Untouched
+    }
     /// Ports from here on may differ after a restart of their service.
     fn first_ephemeral_port(&self) -> u16;
     /// The health checks of a deployment: the host's own and those of its order; `Err`: what keeps it
@@ -65,6 +78,7 @@ pub(crate) struct LocalSystem {
     own_unit: String,
     owner: Option<Arc<dyn PackageOwner>>,
     prober: Prober,
+    self_update: Option<Arc<SelfUpdate>>,
 }
 
 impl LocalSystem {
@@ -77,7 +91,14 @@ impl LocalSystem {
             own_unit: services::own_unit(),
             owner,
             prober: Prober::new(root, etc, scratch),
+            self_update: None,
         }
+    }
+
+    /// The same, watching over the agent's own program.
+    pub(crate) fn with_self_update(mut self, own: Arc<SelfUpdate>) -> Self {
+        self.self_update = Some(own);
+        self
     }
 
     fn ask(&self, argv: &[&str], limit: Duration) -> Result<String, String> {
@@ -162,6 +183,14 @@ impl System for LocalSystem {
 
     fn free_bytes(&self, path: &Path) -> Option<u64> {
         rustix::fs::statvfs(path).ok().map(|found| found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn before_install(&self, deployment: DeploymentId, manifest: &Manifest) -> Result<(), String> {
+        self.self_update.as_ref().map_or(Ok(()), |own| own.before_install(deployment, manifest))
+    }
+
+    fn own_program(&self, deployment: DeploymentId, stop: &Stop) -> Own {
+        self.self_update.as_ref().map_or(Own::Untouched, |own| own.check(deployment, stop))
     }
 
     fn first_ephemeral_port(&self) -> u16 {

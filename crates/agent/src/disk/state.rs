@@ -8,6 +8,8 @@
 //! spool                   what the server has not acknowledged yet
 //! deployments/ID/         journal, orders, new/ and old/ package files, log/ with the whole output
 //! local-orders            that an undo was asked for on the host, until the running agent has seen it
+//! deployments/ID/         journal, orders, new/ and old/ package files
+//! trial/                  a new version of the agent that has not proved itself yet (`selfupdate`)
 //! network/                all that the network-facing half may write:
 //!   identity/             key (0600), certificate, authority, host id; replaced in one step
 //!   acknowledged-*        what the server has of the inventory, so that only differences are sent

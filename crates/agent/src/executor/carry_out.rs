@@ -29,7 +29,11 @@ impl Executor {
             };
             match due {
                 Due::Nothing(until) => {
+                    self.look_at_own_program().await;
                     let wait = until.map_or(LONGEST_DOZE, |until| clock::now().until(until)).min(LONGEST_DOZE);
+                    if self.host.stop.told() {
+                        break;
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = self.work.notified() => {}
@@ -48,14 +52,31 @@ impl Executor {
         loop {
             let due = clock::lock(&self.desk).due(clock::now());
             let id = match &due {
-                Due::Nothing(_) => return Answer::CarriedOut { failed, problem: None },
+                Due::Nothing(_) => {
+                    self.look_at_own_program().await;
+                    return Answer::CarriedOut { failed, problem: None };
+                }
                 Due::Deployment(id) => Some(*id),
                 Due::Rehearsal(..) => None,
             };
             if let Err(error) = self.carry_out(due).await {
                 return Answer::CarriedOut { failed, problem: Some(error.to_string()) };
             }
+            if self.self_update.wants_hand_over() {
+                return Answer::CarriedOut { failed, problem: None };
+            }
             failed |= id.is_some_and(|id| clock::lock(&self.desk).has_failed(id));
+        }
+    }
+
+    /// Between deployments: was the agent's program replaced? Ends this process when another takes over.
+    async fn look_at_own_program(&self) {
+        let own = self.self_update.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || own.look()).await {
+            tracing::error!(error.text = %error, "the agent's own program cannot be looked at");
+        }
+        if self.self_update.wants_hand_over() {
+            self.host.stop.tell();
         }
     }
 

@@ -99,19 +99,33 @@ pub(crate) async fn in_two_processes(
 }
 
 fn start(process: &NetworkProcess, socket: OwnedFd) -> Result<Child, RunError> {
+    let mut command = command(process);
+    command.stdin(Stdio::from(socket));
+    command.spawn().map_err(|error| failed("start the network-facing half", &error))
+}
+
+/// Runs a short one, which needs no socket, to its end. What it says on standard error is ours to say.
+pub(crate) fn run_to_end(process: &NetworkProcess) -> Result<(), RunError> {
+    let status = command(process).stdin(Stdio::null()).status();
+    let status = status.map_err(|error| failed("start the network-facing half", &error))?;
+    if status.success() { Ok(()) } else { Err(RunError::Work(format!("the network-facing half ended with {status}"))) }
+}
+
+fn command(process: &NetworkProcess) -> Command {
     let mut command = Command::new(&process.program);
-    command.args(&process.arguments).env_clear().current_dir("/");
+    // The name that process lists show, whatever path it is started by.
+    command.arg0("fettle").args(&process.arguments).env_clear().current_dir("/");
     // Frees what it does not use at once: it waits most of its life.
     command.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TRIM_THRESHOLD_", "65536");
     command.envs(process.environment.iter().cloned());
-    command.stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::inherit());
+    command.stdout(Stdio::null()).stderr(Stdio::inherit());
     // A group of its own: Ctrl-C is for the executor, which tells it.
     command.process_group(0);
     if let Some(user) = &process.user {
         // Giving up root gives up all capabilities and all other groups.
         command.uid(user.uid).gid(user.gid);
     }
-    command.spawn().map_err(|error| failed("start the network-facing half", &error))
+    command
 }
 
 /// Waits for its end, and ends it when it takes too long.

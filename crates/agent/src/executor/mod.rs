@@ -21,11 +21,13 @@ use crate::inventory::Watch;
 use crate::policy::Policy;
 use crate::report::Spool;
 use crate::run::{RunError, RunOptions};
+use crate::selfupdate::SelfUpdate;
 use fettle_domain::HostId;
 use fettle_domain::reason::Reason;
 use fettle_plugin::Provider;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use trust::Trust;
 
@@ -35,6 +37,7 @@ pub(crate) use serve::Served;
 pub(crate) struct Executor {
     host_id: HostId,
     host: Arc<Host>,
+    pub(crate) self_update: Arc<SelfUpdate>,
     desk: Mutex<Desk>,
     watch: Arc<Mutex<Watch>>,
     /// Of the administrator's own file.
@@ -74,13 +77,13 @@ impl Executor {
         let may_refresh = why_not.is_none();
         // Checked when the file was read.
         let masks = Arc::new(config.masks().unwrap_or_default());
+        let limit = config.self_update_seconds.map(Duration::from_secs);
+        let self_update = Arc::new(SelfUpdate::begin(&state, options, limit));
         let host = Host {
-            system: Arc::new(LocalSystem::new(
-                &options.root,
-                &etc_of(&options.policy),
-                state.path(),
-                options.owner.clone(),
-            )),
+            system: Arc::new(
+                LocalSystem::new(&options.root, &etc_of(&options.policy), state.path(), options.owner.clone())
+                    .with_self_update(self_update.clone()),
+            ),
             spool: Arc::new(Mutex::new(Spool::open(&state.spool())?)),
             state,
             root: options.root.clone(),
@@ -96,6 +99,7 @@ impl Executor {
         Ok(Self {
             host_id: trust.host,
             host: Arc::new(host),
+            self_update,
             desk: Mutex::new(desk),
             watch: Arc::new(Mutex::new(watch)),
             check_in_seconds: options.check_in_seconds.or(config.check_in_seconds),

@@ -104,6 +104,13 @@ impl Executor {
                 Ok(answer) => answer,
                 Err(error) => refused(&error.to_string()),
             },
+            Request::Answered => {
+                if self.self_update.answered() {
+                    // A version of the agent that is on trial has proved itself: note it now.
+                    self.work.notify_one();
+                }
+                Answer::Done
+            }
             Request::Acknowledge { up_to } => match clock::lock(&self.host.spool).acknowledge(up_to) {
                 Ok(()) => Answer::Done,
                 Err(error) => refused(&error.to_string()),

@@ -39,6 +39,7 @@ fn executor() -> Attacked {
         providers: Vec::new(),
         owner: None,
         network: None,
+        launcher: None,
     };
     Attacked { executor: Arc::new(Executor::open(&options).unwrap()), _folder: folder }
 }

@@ -72,6 +72,10 @@ impl Network {
     /// One check-in with all that the server needs. Returns when the next is due.
     pub(super) async fn check_in(&self) -> Result<Duration, RunError> {
         let result = self.check_in_rounds().await;
+        if result.is_ok() {
+            // A version of the agent that is on trial proves itself by this.
+            self.executor.ask(Request::Answered).await?;
+        }
         let now = clock::now();
         let mut answered_at = clock::lock(&self.check_ins.answered_at);
         if result.is_ok() {

@@ -16,6 +16,7 @@ use crate::disk::{DiskError, LogError, StateDir};
 use crate::executor::{Executor, Served, child};
 use crate::link::{Client, ClientError, Identity};
 use crate::policy::PolicyError;
+use crate::selfupdate::Launcher;
 use crate::services::PackageOwner;
 use fettle_plugin::Provider;
 use network::Network;
@@ -24,6 +25,7 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
@@ -53,6 +55,8 @@ pub struct RunOptions {
     pub owner: Option<Arc<dyn PackageOwner>>,
     /// The network-facing half as a process of its own; `None`: in this one.
     pub network: Option<NetworkProcess>,
+    /// What started this agent, if it can start it anew after an update of its own.
+    pub launcher: Option<Launcher>,
 }
 
 /// How the agent ended.
@@ -67,6 +71,8 @@ pub enum Exit {
     DeploymentFailed,
     /// The server revoked this host.
     Revoked,
+    /// The agent's program was replaced: the launcher is to take over.
+    HandOver,
 }
 
 /// Why the agent cannot run.
@@ -114,12 +120,14 @@ impl From<DiskError> for RunError {
 pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Result<Exit, RunError> {
     let executor = Arc::new(Executor::open(&options)?);
     let once = options.once;
+    let stopped = AtomicBool::new(false);
     let told = async {
         if once {
             // Ended at once by the signal itself: a cut round goes on at the next start.
             std::future::pending::<()>().await;
         }
         shutdown.await;
+        stopped.store(true, Ordering::Release);
         tracing::info!("the agent stops; what is begun and must not be cut off is finished first");
         executor.stop();
         // The other half ends when it is told, which is when the last act has ended.
@@ -137,10 +145,18 @@ pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Res
             Some(process) => child::in_two_processes(&executor, process, once).await,
         }
     };
-    tokio::select! {
+    let exit = tokio::select! {
         exit = halves => exit,
         () = told => Ok(Exit::Stopped),
         () = carrying_out => Ok(Exit::Stopped),
+    };
+    match exit {
+        Ok(Exit::Stopped | Exit::Done | Exit::DeploymentFailed)
+            if executor.self_update.wants_hand_over() && !stopped.load(Ordering::Acquire) =>
+        {
+            Ok(Exit::HandOver)
+        }
+        exit => exit,
     }
 }
 

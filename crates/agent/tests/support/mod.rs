@@ -55,6 +55,7 @@ impl Machine {
             providers: vec![self.provider.clone()],
             owner: None,
             network: None,
+            launcher: None,
         }
     }
 

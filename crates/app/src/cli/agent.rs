@@ -53,6 +53,36 @@ pub enum Agent {
         /// Seconds between check-ins instead of what the server asks for
         #[arg(long, value_name = "SECONDS")]
         check_in_seconds: Option<u64>,
+        /// What the service manager runs, last on its command line: it starts a new version of the agent,
+        /// and the former one again when the new one does not prove itself
+        #[arg(long, value_name = "FILE", hide = true)]
+        launcher: Option<PathBuf>,
+    },
+    /// Show that this version could do the agent's work here: read what it keeps, look at the host, and
+    /// have a check-in answered
+    Prove {
+        /// Where the agent keeps its identity and journal
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fettle/agent")]
+        state: PathBuf,
+        /// Another root directory than /
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// As root: who the part that talks to the server runs as
+        #[arg(long, value_name = "USER", default_value = "fettle-agent")]
+        network_user: String,
+        /// Deployments whose journals it must be able to read
+        #[arg(long, value_name = "ID")]
+        journal: Vec<String>,
+    },
+    /// Watch a new version on trial; started by the launcher
+    #[command(hide = true)]
+    Watch {
+        /// Where the agent keeps its identity and journal
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Process of the new version
+        #[arg(long)]
+        pid: i32,
     },
     /// Let a deployment begin that this host's policy lets wait for a person here
     Confirm {

@@ -5,7 +5,8 @@ use crate::cli::{Agent, Output};
 use crate::failure::Failure;
 use crate::output;
 use fettle_agent::{
-    EnrolOptions, Exit, NetworkProcess, NetworkUser, PackageOwner, PlanOptions, RunOptions, UndoOptions,
+    EnrolOptions, Exit, Launcher, NetworkProcess, NetworkUser, PackageOwner, PlanOptions, ProveOptions, RunOptions,
+    UndoOptions,
 };
 use fettle_domain::health::HealthCheck;
 use fettle_vendors::debian::provider::Owners as DebianOwners;
@@ -47,7 +48,7 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
                 enrolled.state_dir.display()
             ))
         }
-        Agent::Run { state, root, policy, plugins, network_user, read_only, once, check_in_seconds } => {
+        Agent::Run { state, root, policy, plugins, network_user, read_only, once, check_in_seconds, launcher } => {
             let run = Run {
                 state: state.clone(),
                 root: root.clone(),
@@ -57,6 +58,7 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
                 read_only: *read_only,
                 once: *once,
                 check_in_seconds: *check_in_seconds,
+                launcher: launcher.clone(),
             };
             run.anew();
             run.now().await
@@ -64,6 +66,28 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
         Agent::Confirm { deployment, state } => {
             fettle_agent::confirm(state, deployment).map_err(Failure::failed)?;
             output::line(&format!("{deployment} is confirmed; the agent goes on with it within seconds"))
+        }
+        Agent::Prove { state, root, network_user, journal } => {
+            let options = ProveOptions {
+                state_dir: state.clone(),
+                root: root.clone(),
+                journals: journal.clone(),
+                providers: fettle_vendors::providers(),
+                owner: Some(Arc::new(Owners::default())),
+                network: network_process(state, network_user, Some(PROVE))?,
+            };
+            let proof = fettle_agent::prove(options).await.map_err(Failure::failed)?;
+            output::line(&format!(
+                "proved as {}: the server answered; {} journals read, {} reports wait",
+                proof.host, proof.journals, proof.reports
+            ))
+        }
+        Agent::Watch { state, pid } => {
+            let (state, pid) = (state.clone(), *pid);
+            tokio::task::spawn_blocking(move || fettle_agent::watch(&state, pid))
+                .await
+                .map_err(Failure::failed)?
+                .map_err(Failure::failed)
         }
         Agent::Status { state } => local::status(state, form),
         Agent::Inventory { root, plugins } => local::inventory(root, plugins, form),
@@ -95,7 +119,7 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
 }
 
 fn look_at_checks(texts: &[String], root: &Path, policy: &Path, form: Output) -> Result<(), Failure> {
-    let parse = |text: &String| text.parse::<HealthCheck>().map_err(|error| Failure::usage(error));
+    let parse = |text: &String| text.parse::<HealthCheck>().map_err(Failure::usage);
     let more = texts.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let seen = fettle_agent::look_at_checks(root, policy, &more).map_err(Failure::failed)?;
     match form {
@@ -122,8 +146,16 @@ fn ended(exit: Exit) -> Result<(), Failure> {
             .advise("If the machine is to be managed again: fettle agent enrol --force with a fresh token.")),
         Exit::DeploymentFailed => Err(Failure::failed("a deployment failed, was undone by itself or is stuck")
             .advise("fettle agent status tells which; the server shows its log.")),
-        Exit::Stopped | Exit::Done => Ok(()),
+        Exit::Stopped | Exit::Done | Exit::HandOver => Ok(()),
     }
+}
+
+/// Becomes the launcher, which starts the agent's new program. What [`Run`] carries over an exec is for
+/// the same program only.
+fn take_over(launcher: &Launcher) -> Result<(), Failure> {
+    let error = std::process::Command::new(&launcher.program).args(&launcher.arguments).env_remove(RUN).exec();
+    Err(Failure::failed(format!("cannot start {}: {error}", launcher.program.display()))
+        .advise("The agent was updated: start its service."))
 }
 
 /// `fettle agent run` as it was told.
@@ -137,6 +169,7 @@ pub struct Run {
     read_only: bool,
     once: bool,
     check_in_seconds: Option<u64>,
+    launcher: Option<PathBuf>,
 }
 
 /// Carries [`Run`] over an exec.
@@ -166,6 +199,7 @@ impl Run {
 
     /// Runs the agent.
     pub async fn now(&self) -> Result<(), Failure> {
+        let launcher = self.launcher.clone().map(|program| Launcher::of_arguments(program, std::env::args_os()));
         let options = RunOptions {
             state_dir: self.state.clone(),
             root: self.root.clone(),
@@ -175,14 +209,19 @@ impl Run {
             check_in_seconds: self.check_in_seconds,
             providers: crate::plugins::providers(&self.plugins, Some(&self.state))?,
             owner: Some(Arc::new(Owners::default())),
-            network: network_process(&self.state, &self.network_user, self.once)?,
+            network: network_process(&self.state, &self.network_user, self.once.then_some(ONCE))?,
+            launcher: launcher.clone(),
         };
-        ended(fettle_agent::run(options, crate::signals::stop()).await.map_err(Failure::failed)?)
+        let exit = fettle_agent::run(options, crate::signals::stop()).await.map_err(Failure::failed)?;
+        match launcher {
+            Some(launcher) if exit == Exit::HandOver => take_over(&launcher),
+            _ => ended(exit),
+        }
     }
 }
 
 /// The network-facing half as a process of its own, where that takes rights away from it.
-fn network_process(state: &Path, user: &str, once: bool) -> Result<Option<NetworkProcess>, Failure> {
+fn network_process(state: &Path, user: &str, how: Option<&str>) -> Result<Option<NetworkProcess>, Failure> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
@@ -194,11 +233,10 @@ fn network_process(state: &Path, user: &str, once: bool) -> Result<Option<Networ
         return Ok(None);
     };
     let state = std::path::absolute(state).map_err(Failure::failed)?;
-    let program = std::env::current_exe().map_err(Failure::failed)?;
+    // This very program, also when an update has put another at its path meanwhile.
+    let program = PathBuf::from("/proc/self/exe");
     let mut arguments = vec![OsString::from("agent"), OsString::from(NETWORK_HALF), state.into_os_string()];
-    if once {
-        arguments.push(OsString::from("--once"));
-    }
+    arguments.extend(how.map(OsString::from));
     let environment = crate::environment::handed_on();
     Ok(Some(NetworkProcess { program, arguments, environment, user: Some(user) }))
 }
@@ -206,17 +244,41 @@ fn network_process(state: &Path, user: &str, once: bool) -> Result<Option<Networ
 /// Argument by which the agent starts its network-facing half. No command for people: standard input
 /// is a socket to the executor. It is read without the whole command line, which keeps the half small.
 const NETWORK_HALF: &str = "network-half";
+/// After its folder: one round.
+const ONCE: &str = "--once";
+/// After its folder: only one check-in, for `fettle agent prove`.
+const PROVE: &str = "--prove";
 
-/// Whether this process is that half: where its state is, and whether it runs once.
-pub fn network_half() -> Option<(PathBuf, bool)> {
+/// What the network-facing half is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// Its work, until told to end.
+    Run,
+    /// One round of it.
+    Once,
+    /// One check-in, to prove this version.
+    Prove,
+}
+
+/// Whether this process is that half: where its state is, and what it is to do.
+pub fn network_half() -> Option<(PathBuf, Half)> {
     let mut arguments = std::env::args_os().skip(1);
     let wanted = arguments.next()? == "agent" && arguments.next()? == NETWORK_HALF;
     wanted.then_some(())?;
-    Some((PathBuf::from(arguments.next()?), arguments.next().is_some_and(|one| one == "--once")))
+    let state = PathBuf::from(arguments.next()?);
+    let half = match arguments.next() {
+        Some(how) if how == ONCE => Half::Once,
+        Some(how) if how == PROVE => Half::Prove,
+        _ => Half::Run,
+    };
+    Some((state, half))
 }
 
 /// Runs that half.
-pub async fn run_network_half(state: &Path, once: bool) -> Result<(), Failure> {
+pub async fn run_network_half(state: &Path, half: Half) -> Result<(), Failure> {
+    if half == Half::Prove {
+        return fettle_agent::prove_network(state).await.map_err(Failure::failed);
+    }
     let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
-    ended(fettle_agent::run_network(socket, state, once).await.map_err(Failure::failed)?)
+    ended(fettle_agent::run_network(socket, state, half == Half::Once).await.map_err(Failure::failed)?)
 }

@@ -2,7 +2,7 @@
 
 use super::health;
 use super::restart::restart_pending;
-use super::{Failure, Outcome, Task, TaskContext, told};
+use super::{Failure, Outcome, Task, TaskContext, own_program, told};
 use crate::deploy::record::{Left, TaskName};
 use fettle_domain::reason::Reason;
 use fettle_plugin::{Applied, Step};
@@ -22,6 +22,7 @@ impl Task for Install {
         if context.interrupted {
             return finish_interrupted(context);
         }
+        own_program::keep(context)?;
         let applied = context.provider.apply(&context.acting(), &context.request(Step::Install))?;
         let notes = applied.notes.clone();
         Ok(Outcome::left(Left::Applied { applied }, notes))
@@ -98,7 +99,7 @@ pub(super) struct VerifyInstalled;
 impl Task for VerifyInstalled {
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         let wrong = context.unproved(false)?;
-        if wrong.is_empty() { Ok(Outcome::default()) } else { Err(Failure::because(wrong)) }
+        if wrong.is_empty() { own_program::prove(context) } else { Err(Failure::because(wrong)) }
     }
 
     /// Looking leaves nothing.

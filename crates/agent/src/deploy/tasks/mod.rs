@@ -4,6 +4,7 @@ mod before;
 mod derived;
 mod health;
 mod install;
+mod own_program;
 mod reboot;
 mod restart;
 
