@@ -72,6 +72,8 @@ fn facts() -> HostFacts {
         tags: vec!["web".into()],
         reboot_pending: vec!["kernel 6.1.0-42-amd64 is installed, 6.1.0-18-amd64 runs".into()],
         read_only: false,
+        machine_id: "3f0b".repeat(8),
+        product_uuid: "77ac".repeat(8),
     }
 }
 
@@ -138,6 +140,21 @@ fn golden_enrolment() {
 }
 
 #[test]
+fn golden_renewal_and_clone() {
+    let csr = || "-----BEGIN CERTIFICATE REQUEST-----\n".to_owned();
+    golden("renew-request", &RenewRequest { csr: csr() });
+    golden(
+        "renew-reply",
+        &RenewReply {
+            certificate: "-----BEGIN CERTIFICATE-----\n".into(),
+            offer_keys: vec!["MCowBQYDK2VwAyEA".into()],
+            server_time: at(0),
+        },
+    );
+    golden("clone-request", &CloneRequest { csr: csr(), agent_version: "0.1.0".into(), facts: facts() });
+}
+
+#[test]
 fn golden_check_in() {
     let digests = SectionDigests { facts: "f".repeat(64), packages: "a".repeat(64), services: "5".repeat(64) };
     golden(
@@ -146,6 +163,7 @@ fn golden_check_in() {
             agent_version: "0.1.0".into(),
             time: at(0),
             digests: digests.clone(),
+            chain: Some(Chain { previous: "0a".repeat(16), link: "1b".repeat(16) }),
             facts: None,
             packages: None,
             services: None,
@@ -157,6 +175,7 @@ fn golden_check_in() {
             agent_version: "0.1.0".into(),
             time: at(0),
             digests: digests.clone(),
+            chain: Some(Chain { previous: String::new(), link: "0a".repeat(16) }),
             facts: Some(facts()),
             packages: Some(PackagesReport::Complete {
                 packages: vec![installed("3.0.17-1~deb12u2", "Debian:bookworm")],
@@ -177,6 +196,7 @@ fn golden_check_in() {
             agent_version: "0.1.0".into(),
             time: at(0),
             digests,
+            chain: None,
             facts: None,
             packages: Some(PackagesReport::Difference {
                 base: "b".repeat(64),
