@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `POST /agent/v1/enrol` (no client certificate) | [`EnrolRequest`] | [`EnrolReply`] |
 //! | `POST /agent/v1/renew` (also an expired certificate, within the grace) | [`RenewRequest`] | [`RenewReply`] |
-//! | `POST /agent/v1/clone` (after `identity-cloned`) | [`CloneRequest`] | [`EnrolReply`] |
+//! | `POST /agent/v1/clone` (after `identity-cloned`) | [`CloneRequest`] | [`CloneReply`] |
 //! | `POST /agent/v1/check-in` | [`CheckIn`] | [`CheckInReply`] |
 //! | `GET /agent/v1/work?after=N&wait=SECONDS&link=LINK` (long poll) | – | [`Work`] |
 //! | `POST /agent/v1/report` | [`Report`] | [`ReportReply`] |
@@ -86,8 +86,6 @@ pub struct RenewRequest {
 pub struct RenewReply {
     /// Client certificate, PEM.
     pub certificate: String,
-    /// Raw ed25519 public keys (base64) whose signatures on offers count.
-    pub offer_keys: Vec<String>,
     /// The server's clock.
     pub server_time: Timestamp,
 }
@@ -101,6 +99,19 @@ pub struct CloneRequest {
     pub agent_version: String,
     /// What the machine is.
     pub facts: HostFacts,
+}
+
+/// An identity of its own for the copy of a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CloneReply {
+    /// Which host it is from now on.
+    pub host: HostId,
+    /// Client certificate, PEM.
+    pub certificate: String,
+    /// DSSE envelope around a [`crate::offer::HostChange`].
+    pub change: Envelope,
+    /// The server's clock.
+    pub server_time: Timestamp,
 }
 
 /// What a host says of itself, apart from packages and services.
@@ -314,6 +325,9 @@ pub enum WorkItem {
 /// What the agent has to tell. Stays in its spool until acknowledged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// Link of the host's last check-in (see [`Chain`]); empty when it keeps no chain.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link: String,
     /// In order of `sequence`, bounded in number and bytes.
     pub entries: Vec<ReportEntry>,
 }

@@ -147,11 +147,31 @@ fn golden_renewal_and_clone() {
         "renew-reply",
         &RenewReply {
             certificate: "-----BEGIN CERTIFICATE-----\n".into(),
-            offer_keys: vec!["MCowBQYDK2VwAyEA".into()],
             server_time: at(0),
         },
     );
     golden("clone-request", &CloneRequest { csr: csr(), agent_version: "0.1.0".into(), facts: facts() });
+    golden(
+        "clone-reply",
+        &CloneReply {
+            host: host(),
+            certificate: "-----BEGIN CERTIFICATE-----\n".into(),
+            change: Envelope {
+                payload_type: HOST_CHANGE_TYPE.into(),
+                payload: "e30=".into(),
+                signatures: vec![EnvelopeSignature { keyid: "c".repeat(64), sig: "AAAA".into() }],
+            },
+            server_time: at(0),
+        },
+    );
+    golden(
+        "host-change",
+        &HostChange {
+            former: host(),
+            host: HostId::new(1_764_000_000_001, [1; 10]),
+            issued_at: at(0),
+        },
+    );
 }
 
 #[test]
@@ -263,6 +283,7 @@ fn golden_report() {
     golden(
         "report",
         &Report {
+            link: "1b".repeat(16),
             entries: vec![
                 entry(
                     1,

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -66,6 +67,9 @@ pub enum Exit {
     DeploymentFailed,
     /// The server revoked this host.
     Revoked,
+    /// This machine was a copy of another host and is one of its own from now on. [`run`] begins again
+    /// by itself; only the network-facing half ends so.
+    NewIdentity,
 }
 
 /// Why the agent cannot run.
@@ -111,7 +115,17 @@ impl From<DiskError> for RunError {
 
 /// Runs the agent until `shutdown` completes (or, with `once`, for one round).
 pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Result<Exit, RunError> {
-    let executor = Arc::new(Executor::open(&options)?);
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        match run_as_one_host(&options, shutdown.as_mut()).await? {
+            Exit::NewIdentity => {}
+            exit => return Ok(exit),
+        }
+    }
+}
+
+async fn run_as_one_host(options: &RunOptions, shutdown: Pin<&mut impl Future<Output = ()>>) -> Result<Exit, RunError> {
+    let executor = Arc::new(Executor::open(options)?);
     let once = options.once;
     let told = async {
         if once {
@@ -131,10 +145,16 @@ pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Res
         std::future::pending::<()>().await;
     };
     let halves = async {
-        match &options.network {
+        let exit = match &options.network {
             None => in_one_process(&executor, &options.state_dir, once).await,
             Some(process) => child::in_two_processes(&executor, process, once).await,
+        };
+        if matches!(exit, Ok(Exit::NewIdentity)) && !once {
+            // What is under way ends before another one opens the folder.
+            executor.stop();
+            executor.until_ended().await;
         }
+        exit
     };
     tokio::select! {
         exit = halves => exit,
@@ -168,7 +188,7 @@ pub async fn run_network(socket: OwnedFd, state_dir: &Path, once: bool) -> Resul
 async fn network_half(socket: UnixStream, state_dir: &Path, once: bool) -> Result<Exit, RunError> {
     let state = StateDir::peek(state_dir);
     let identity = Identity::load(&state)?.ok_or_else(|| RunError::NotEnrolled(state_dir.to_owned()))?;
-    let client = Client::enrolled(&identity)?;
+    let client = Client::enrolled(&identity)?.with_chain_of(&state);
     let (asking, answers) = Asking::over(socket);
     let network = Network::new(state, client, asking);
     let listening = async {

@@ -138,8 +138,8 @@ pub struct OtherHost {
 }
 
 /// Why an enrolling machine may be the same as a host that is known, installed anew; empty when
-/// nothing speaks for it. Shared hardware is enough. A mere name is only when the host is gone:
-/// names are given anew, and two live hosts may have one.
+/// nothing speaks for it. Shared hardware is enough. A mere name or machine-id is only when the host is
+/// gone: names are given anew, and machines made from one image often have one machine-id.
 pub fn likeness(newcomer: &MachineMarks, other: &OtherHost) -> Vec<Reason> {
     let both = |a: &str, b: &str| !a.is_empty() && a == b;
     let mut why = Vec::new();
@@ -150,12 +150,12 @@ pub fn likeness(newcomer: &MachineMarks, other: &OtherHost) -> Vec<Reason> {
     if !shared.is_empty() {
         why.push(Reason::new("likeness.macs", format!("network cards are the same: {}", some(&shared))));
     }
-    if both(&newcomer.machine_id, &other.marks.machine_id) {
-        why.push(Reason::new("likeness.machine-id", "the machine-id is the same: the disk, or a copy of it"));
-    }
     let gone = matches!(other.state, HostState::Silent | HostState::Retired);
     if why.is_empty() && !gone {
         return why;
+    }
+    if both(&newcomer.machine_id, &other.marks.machine_id) {
+        why.push(Reason::new("likeness.machine-id", "the machine-id is the same: the disk, or a copy of it"));
     }
     if both(&newcomer.name, &other.marks.name) {
         why.push(Reason::new("likeness.name", format!("both are called {}", newcomer.name)));
