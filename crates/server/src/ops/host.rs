@@ -15,7 +15,7 @@ use fettle_store::Connection;
 use fettle_store::systems::enrolment_token::{self, EnrolmentToken};
 use fettle_store::systems::finding::FindingFilter;
 use fettle_store::systems::host::{self, HostFilter, HostRecord};
-use fettle_store::systems::{audit, finding, group, inventory, work};
+use fettle_store::systems::{audit, finding, group, host_likeness, inventory, work};
 use fettle_wire::agent::{HostFacts, Service};
 use fettle_wire::api::finding::{Explanation, HistoryEntry, ReasonView};
 use fettle_wire::api::host::{
@@ -118,6 +118,7 @@ fn summary(record: &HostRecord) -> HostSummary {
         restart_pending: u64::try_from(record.restart_pending).unwrap_or(0),
         last_seen: record.last_seen.to_string(),
         agent_version: record.agent_version.clone(),
+        notices: super::identity::notices(record),
     }
 }
 
@@ -127,6 +128,7 @@ pub async fn counts(state: &AppState, actor: &Actor) -> Result<HostCounts, OpsEr
     let counts = state.store.read(host::host_counts).await?;
     let of = |state| counts.get(&state).copied().unwrap_or(0);
     Ok(HostCounts {
+        discovered: of(HostState::Discovered),
         enrolling: of(HostState::Enrolling),
         managed: of(HostState::Managed),
         silent: of(HostState::Silent),
@@ -159,14 +161,15 @@ pub(crate) fn resolve(connection: &mut Connection, text: &str) -> fettle_store::
 pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDetail, OpsError> {
     actor.require(Permission::HostRead)?;
     let name = host.to_owned();
-    let (record, groups, packages, findings) = state
+    let (record, groups, packages, findings, identity) = state
         .store
         .read(move |connection| {
             let id = resolve(connection, &name)?;
             let record = host::host_get(connection, id)?;
             let groups = group::group_names_of(connection, id)?;
             let packages = inventory::host_package_count(connection, id)?;
-            Ok((record, groups, packages, level_counts(connection, id)?))
+            let identity = super::identity::view(connection, &record)?;
+            Ok((record, groups, packages, level_counts(connection, id)?, identity))
         })
         .await?;
     let facts: HostFacts = serde_json::from_str(&record.facts).unwrap_or_default();
@@ -191,6 +194,7 @@ pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDet
         services: services.into_iter().map(service_view).collect(),
         packages,
         findings,
+        identity,
     })
 }
 
@@ -285,6 +289,7 @@ pub async fn revoke(state: &AppState, actor: &Actor, host: &str, reason: String)
                 if reason.is_empty() { "revoked by a person".to_owned() } else { reason.clone() },
             )];
             host::host_transition(connection, id, HostEvent::Retire, &actor.name, &reasons, now)?;
+            super::identity::settle_origin(connection, id)?;
             audit::append(connection, now, &actor.record("host.revoke", id, serde_json::json!({ "reason": reason })))?;
             // Other servers learn it by this mark, and end the long poll of the host.
             work::work_touch(connection, id)?;
@@ -299,11 +304,13 @@ pub async fn revoke(state: &AppState, actor: &Actor, host: &str, reason: String)
 pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Explanation, OpsError> {
     actor.require(Permission::HostRead)?;
     let name = host.to_owned();
-    let (record, events) = state
+    let (record, events, identity) = state
         .store
         .read(move |connection| {
             let id = resolve(connection, &name)?;
-            Ok((host::host_get(connection, id)?, host::host_events(connection, id)?))
+            let record = host::host_get(connection, id)?;
+            let identity = super::identity::view(connection, &record)?;
+            Ok((record, host_likeness::host_events_whole(connection, id)?, identity))
         })
         .await?;
     let settings = &state.settings.hosts;
@@ -318,6 +325,7 @@ pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Expl
         reasons
             .push(view("host.restart-needed", format!("{} services still use replaced files", record.restart_pending)));
     }
+    reasons.extend(super::identity::reasons(&identity));
     let waiting_for = match record.state {
         HostState::Enrolling => {
             vec!["its first check-in with a whole inventory (`fettle agent run` on the host)".to_owned()]
@@ -333,7 +341,11 @@ pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Expl
             vec!["a check-in: see on the host whether the agent runs and reaches the server".to_owned()]
         }
         HostState::Retired => vec!["nothing: it was revoked; to manage it again enrol it anew".to_owned()],
-        HostState::Discovered | HostState::Ignored => Vec::new(),
+        HostState::Discovered => vec![format!(
+            "a person: `fettle host accept {}`, or `fettle host revoke` to refuse it",
+            record.id
+        )],
+        HostState::Ignored => Vec::new(),
     };
     let history = events
         .into_iter()

@@ -10,6 +10,7 @@ pub mod feed;
 pub mod finding;
 pub mod group;
 pub mod host;
+pub mod identity;
 pub mod token;
 pub mod user;
 

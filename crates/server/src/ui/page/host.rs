@@ -74,6 +74,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
                         ("All", address("", "", ""), filter.state.is_empty() && !restart),
                         ("Managed", address("managed", "", ""), filter.state == "managed"),
                         ("Silent", address("silent", "", ""), filter.state == "silent"),
+                        ("To accept", address("discovered", "", ""), filter.state == "discovered"),
                         ("Enrolling", address("enrolling", "", ""), filter.state == "enrolling"),
                         ("Restart needed", address("", "true", ""), restart),
                         ("Retired", address("retired", "", ""), filter.state == "retired"),
@@ -85,7 +86,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
                     div.scroll { table.stack {
                         thead { tr { th { "Host" } th { "Operating system" } th { "State" } th { "Restart" } th { "Agent" } th { "Last seen" } } }
                         tbody { @for host in &hosts.items { tr {
-                            td data-label="Host" { a href={ "/hosts/" (host.id) } { (host.name) } }
+                            td data-label="Host" { a href={ "/hosts/" (host.id) } { (host.name) } @for notice in &host.notices { div.warn-text { (notice) } } }
                             td data-label="System" { (host.os) }
                             td data-label="State" { div { (badge(&host.state)) } }
                             td data-label="Restart" { (restart_words(host.reboot_pending, host.restart_pending)) }
@@ -145,6 +146,7 @@ pub async fn show(
                     @if actor.may(Permission::HostManage) && host.summary.state != "retired" { (revoke_form(&visitor, &id)) }
                 }
             }
+            (super::identity::notices(&visitor, &host))
             @for why in &host.reboot_reasons { div.notice { b { "Reboot needed: " } (why) } }
             (facts(&host))
             section.card { header { h2 { "Findings" } a href={ "/findings?host=" (id) } { (open) " in all" } }
@@ -206,6 +208,7 @@ fn facts(host: &HostDetail) -> Markup {
             dt { "Tags" } dd { (or_dash(host.tags.join(" "))) }
             dt { "Location" } dd { (or_dash(host.location.clone())) }
             dt { "Agent" } dd { (host.summary.agent_version) @if host.read_only { ", read-only" } }
+            dt { "Certificate" } dd { @if let Some(at) = &host.identity.certificate_expires_at { "until " (at) " (number " (host.identity.certificates) ")" } @else { "–" } }
             dt { "Enrolled" } dd { (ago(&host.enrolled_at)) }
             dt { "Id" } dd.mono { (host.summary.id) }
         } } }
