@@ -14,7 +14,7 @@ pub enum Host {
         /// Which part
         #[command(flatten)]
         page: Page,
-        /// enrolling, managed, silent or retired [default: all but the retired]
+        /// discovered, enrolling, managed, silent or retired [default: all but the retired]
         #[arg(long)]
         state: Option<String>,
         /// Only in this group
@@ -45,6 +45,24 @@ pub enum Host {
         /// Text in the package's or its source's name
         #[arg(long)]
         text: Option<String>,
+    },
+    /// Accept the copy of a host (state discovered) as a host of its own
+    Accept {
+        /// Id or unique name
+        host: String,
+    },
+    /// Say that a host is an older one, installed anew: groups and history go over
+    Merge {
+        /// The newer host: id or unique name
+        host: String,
+        /// The older host, which is revoked: id or unique name
+        #[arg(long)]
+        with: String,
+    },
+    /// Say that a host is none of those it resembles
+    Dismiss {
+        /// Id or unique name
+        host: String,
     },
     /// Revoke a host: its certificate is refused from now on
     Revoke {
