@@ -284,6 +284,10 @@ impl TryFrom<ReportFields> for PackagesReport {
 pub struct CheckInReply {
     /// Sections the server does not have in this form: send them whole at once.
     pub want: Vec<Section>,
+    /// The chain does not fit: nothing was taken yet. Send the facts with the same link, so that it can
+    /// be seen which machine this is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chain_unsettled: bool,
     /// When to check in again (seconds).
     pub next_seconds: u64,
     /// The server's clock.

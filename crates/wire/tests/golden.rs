@@ -226,7 +226,21 @@ fn golden_check_in() {
             services: None,
         },
     );
-    golden("check-in-reply", &CheckInReply { want: vec![Section::Packages], next_seconds: 300, server_time: at(1) });
+    golden(
+        "check-in-reply-unsettled",
+        &CheckInReply {
+            want: vec![Section::Facts],
+            chain_unsettled: true,
+            next_seconds: 300,
+            server_time: at(1),
+        },
+    );
+    golden("check-in-reply", &CheckInReply {
+            want: vec![Section::Packages],
+            chain_unsettled: false,
+            next_seconds: 300,
+            server_time: at(1),
+        });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::chain::Links;
 use super::identity::Identity;
-use super::renewal::Attempts;
+use super::renewal::{self, Attempts};
 use super::tls::{self, TlsError, WrongAuthority};
 use crate::clock;
 use crate::disk::{StateDir, state};
@@ -209,13 +209,19 @@ impl Client {
         })))
     }
 
-    /// Goes on with the chain of check-ins that the folder knows; with a new one when that cannot be read.
+    /// At the start: goes on with the chain of check-ins that the folder knows (with a new one when that
+    /// cannot be read).
     pub(crate) fn with_chain_of(self, state: &StateDir) -> Self {
         let contact: Option<LastContact> = state::read_json(&state.last_contact(), LONGEST_CONTACT)
             .inspect_err(|error| tracing::warn!(error.text = %error, "the last contact cannot be read"))
             .ok()
             .flatten();
         *clock::lock(&self.0.links) = Links::after(contact.map(|contact| contact.link).unwrap_or_default());
+        if let Some(present) = self.identity()
+            && let Err(error) = renewal::tidy(state, &present)
+        {
+            tracing::warn!(error.text = %error, "what is left of a renewal cannot be removed");
+        }
         if state.identity_change().exists() {
             // Not taken at this start: no use in beginning anew at once.
             self.may_try();
@@ -303,7 +309,7 @@ impl Client {
     }
 
     fn answered(&self, request: &CheckIn, reply: &CheckInReply) -> i64 {
-        if let Some(chain) = &request.chain {
+        if let Some(chain) = request.chain.as_ref().filter(|_| !reply.chain_unsettled) {
             clock::lock(&self.0.links).answered(&chain.link);
         }
         let ahead = clock::now().unix_millis().saturating_sub(reply.server_time.unix_millis());

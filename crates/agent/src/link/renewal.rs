@@ -25,7 +25,7 @@ const PART: i64 = 3;
 const PAUSE: Duration = Duration::from_secs(3600);
 
 /// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Tended {
     /// Everything stays as it is.
     Nothing,
@@ -33,6 +33,8 @@ pub(crate) enum Tended {
     Renewed,
     /// From the next start on this machine is another host.
     NewIdentity,
+    /// The server refused it for a reason that says more than what was refused first.
+    Instead(ClientError),
 }
 
 /// Why an identity was not renewed. The present one stays.
@@ -75,10 +77,14 @@ pub(crate) async fn tend(client: &Client, state: &StateDir, outcome: Result<Time
             _ => return Tended::Nothing,
         },
     };
-    done.unwrap_or_else(|error| {
-        tracing::warn!(error.text = %error, "the identity of this host could not be renewed; tried again later");
-        Tended::Nothing
-    })
+    match (done, outcome) {
+        (Ok(tended), _) => tended,
+        (Err(RenewalError::Client(error)), Err(_)) => Tended::Instead(error),
+        (Err(error), _) => {
+            tracing::warn!(error.text = %error, "the identity of this host could not be renewed; tried again later");
+            Tended::Nothing
+        }
+    }
 }
 
 impl Client {
@@ -105,8 +111,9 @@ impl Client {
 /// The whole way to the next certificate, from wherever it was left.
 async fn renew(client: &Client, state: &StateDir) -> Result<Tended, RenewalError> {
     let present = client.identity().ok_or_else(|| RenewalError::NotNow("this host is not enrolled".to_owned()))?;
+    tidy(state, &present)?;
     let next = match Identity::load_from(&state.identity_next()) {
-        Ok(Some(next)) if next.key != present.key && is_good(&next) => next,
+        Ok(Some(next)) if is_good(&next) => next,
         // Half of it is as good as nothing: the key alone is found again below.
         _ => ask(client, state, &present).await?,
     };
@@ -179,6 +186,12 @@ async fn use_first(client: &Client, state: &StateDir, next: Identity) -> Result<
     client.change_to(next)?;
     tracing::info!(certificate.expires_at = %until, "the certificate of this host was renewed");
     Ok(Tended::Renewed)
+}
+
+/// Removes what is left beside the identity when the agent was stopped right after it was put in place.
+pub(super) fn tidy(state: &StateDir, present: &Identity) -> Result<(), DiskError> {
+    let kept = files::read(&files::beside(&state.identity_next(), ".key"), 64 << 10)?;
+    if kept.is_some_and(|key| key == present.key.as_bytes()) { forget(state) } else { Ok(()) }
 }
 
 /// Nothing is left beside the present identity.

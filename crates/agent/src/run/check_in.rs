@@ -73,8 +73,10 @@ impl Network {
     /// One check-in with all that the server needs. Returns when the next is due.
     pub(super) async fn check_in(&self) -> Result<Duration, RunError> {
         let mut result = self.check_in_rounds().await;
-        if self.tend_identity(&result).await == Tended::Renewed && result.is_err() {
-            result = self.check_in_rounds().await;
+        match self.tend_identity(&result).await {
+            Tended::Renewed if result.is_err() => result = self.check_in_rounds().await,
+            Tended::Instead(error) => result = Err(error.into()),
+            Tended::Renewed | Tended::NewIdentity | Tended::Nothing => {}
         }
         let now = clock::now();
         let mut answered_at = clock::lock(&self.check_ins.answered_at);
@@ -100,7 +102,7 @@ impl Network {
             Err(_) => return Tended::Nothing,
         };
         let tended = tend(&self.client, &self.state, outcome).await;
-        if tended == Tended::NewIdentity {
+        if matches!(tended, Tended::NewIdentity) {
             self.end.send_replace(Some(Exit::NewIdentity));
         }
         tended

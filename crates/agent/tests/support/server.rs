@@ -91,7 +91,7 @@ impl World {
             (&self.digests.services, &request.digests.services, Section::Services),
         ];
         want.extend(compare.into_iter().filter(|(ours, theirs, _)| ours != theirs).map(|(_, _, section)| section));
-        CheckInReply { want, next_seconds: 5, server_time: days_on(self.days_ahead) }
+        CheckInReply { want, chain_unsettled: false, next_seconds: 5, server_time: days_on(self.days_ahead) }
     }
 
     fn report(&mut self, report: Report) -> ReportReply {

@@ -53,13 +53,19 @@ pub(super) async fn check_in(
     let Some(head) = state.intake.seen(seen).await? else { return Err(admission::why_not(&state, peer).await) };
     admission::admit(&state, peer, head.state, &head.keys).await?;
     let known = link.link.is_empty() || head.link == link.link;
-    let want = if known || chain::settle(&state, peer.host, link, check_in.facts.as_ref()).await? {
+    let settled = known || chain::settle(&state, peer.host, link, check_in.facts.as_ref()).await?;
+    let want = if settled {
         take(&state, peer.host, &head, check_in).await?
     } else {
         // Who it is has to be seen first; nothing is taken before.
         vec![Section::Facts]
     };
-    Ok(Json(CheckInReply { want, next_seconds: state.settings.hosts.check_in_seconds, server_time: clock::now() }))
+    Ok(Json(CheckInReply {
+        want,
+        chain_unsettled: !settled,
+        next_seconds: state.settings.hosts.check_in_seconds,
+        server_time: clock::now(),
+    }))
 }
 
 /// How far a host's clock is ahead in milliseconds; nothing within bounds, where a way through the
