@@ -26,7 +26,9 @@ fn years_either_way_are_told_with_both_times_and_what_to_do() {
         let error = machine.once().unwrap_err();
         assert!(matches!(error, RunError::Client(ClientError::Clock { .. })), "{error:?}");
         let text = error.to_string();
-        for part in [&format!("this host's clock is {words}"), "timedatectl", "takes no orders", &now().to_string()[..10]] {
+        for part in
+            [&format!("this host's clock is {words}"), "timedatectl", "takes no orders", &now().to_string()[..10]]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         server.with(|world| {

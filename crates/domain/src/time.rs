@@ -80,8 +80,7 @@ pub fn span_words(span: Duration) -> String {
     let seconds = span.as_secs();
     let units = [("year", 365 * DAY), ("day", DAY), ("hour", 3600), ("minute", 60), ("second", 1)];
     // The year of a leap year's day more or less: people want the number they would say.
-    let (unit, length) =
-        units.into_iter().find(|(_, length)| seconds >= *length).unwrap_or(("second", 1));
+    let (unit, length) = units.into_iter().find(|(_, length)| seconds >= *length).unwrap_or(("second", 1));
     let number = seconds / length;
     format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }

@@ -55,7 +55,11 @@ pub(crate) fn check(peer: PeerCertificate, state: HostState, keys: &HostKeys, no
 }
 
 /// From now on the next certificate counts, and the one before no longer.
-pub(crate) fn first_use(connection: &mut Connection, peer: PeerCertificate, now: Timestamp) -> fettle_store::Result<()> {
+pub(crate) fn first_use(
+    connection: &mut Connection,
+    peer: PeerCertificate,
+    now: Timestamp,
+) -> fettle_store::Result<()> {
     if host_identity::host_key_used(connection, peer.host, &peer.key, now.after(OVERLAP))? {
         let why = format!("it was shown for the first time; the one before is refused from {} on", now.after(OVERLAP));
         let reasons = [Reason::new("identity.certificate-used", why)];
@@ -137,7 +141,9 @@ fn superseded(peer: PeerCertificate) -> Refusal {
         "This certificate has been replaced",
         format!("{} uses a newer certificate: this one is refused", peer.host),
     )
-    .advise("Where this machine was set back to an old state, or is a copy, enrol it anew with a fresh token and --force.")
+    .advise(
+        "Where this machine was set back to an old state, or is a copy, enrol it anew with a fresh token and --force.",
+    )
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use crate::client::{self, Client, ClientCertificate};
 use crate::database::TestDatabase;
-use fettle_domain::{HostId, Timestamp};
 use fettle_domain::access::Role;
+use fettle_domain::{HostId, Timestamp};
 use fettle_plugin::Feed;
 use fettle_server::{Announcement, AppState, ServerOptions, Settings};
 use fettle_wire::agent::{EnrolReply, EnrolRequest, HostFacts};

@@ -143,13 +143,7 @@ fn golden_enrolment() {
 fn golden_renewal_and_clone() {
     let csr = || "-----BEGIN CERTIFICATE REQUEST-----\n".to_owned();
     golden("renew-request", &RenewRequest { csr: csr() });
-    golden(
-        "renew-reply",
-        &RenewReply {
-            certificate: "-----BEGIN CERTIFICATE-----\n".into(),
-            server_time: at(0),
-        },
-    );
+    golden("renew-reply", &RenewReply { certificate: "-----BEGIN CERTIFICATE-----\n".into(), server_time: at(0) });
     golden("clone-request", &CloneRequest { csr: csr(), agent_version: "0.1.0".into(), facts: facts() });
     golden(
         "clone-reply",
@@ -166,11 +160,7 @@ fn golden_renewal_and_clone() {
     );
     golden(
         "host-change",
-        &HostChange {
-            former: host(),
-            host: HostId::new(1_764_000_000_001, [1; 10]),
-            issued_at: at(0),
-        },
+        &HostChange { former: host(), host: HostId::new(1_764_000_000_001, [1; 10]), issued_at: at(0) },
     );
 }
 
@@ -228,19 +218,12 @@ fn golden_check_in() {
     );
     golden(
         "check-in-reply-unsettled",
-        &CheckInReply {
-            want: vec![Section::Facts],
-            chain_unsettled: true,
-            next_seconds: 300,
-            server_time: at(1),
-        },
+        &CheckInReply { want: vec![Section::Facts], chain_unsettled: true, next_seconds: 300, server_time: at(1) },
     );
-    golden("check-in-reply", &CheckInReply {
-            want: vec![Section::Packages],
-            chain_unsettled: false,
-            next_seconds: 300,
-            server_time: at(1),
-        });
+    golden(
+        "check-in-reply",
+        &CheckInReply { want: vec![Section::Packages], chain_unsettled: false, next_seconds: 300, server_time: at(1) },
+    );
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub(super) fn product_uuid(root: &Path, virtualisation: &str) -> String {
     }
     let uuid = files::text(root.join("sys/class/dmi/id/product_uuid")).trim().to_lowercase();
     let digits: String = uuid.chars().filter(|c| c.is_ascii_hexdigit()).collect();
-    let varied = digits.chars().any(|c| Some(c) != digits.chars().next());
+    let varied = digits.chars().any(|c| !digits.starts_with(c));
     let filler = ["03000200040005000006000700080009", "12345678123456781234567812345678"].contains(&digits.as_str());
     if digits.len() == 32 && varied && !filler { digest_of("product-uuid", &uuid) } else { String::new() }
 }
@@ -119,7 +119,9 @@ mod tests {
         assert_eq!((machine.len(), product.len()), (32, 32));
         assert!(machine != product && !machine.starts_with("0123"));
         assert_eq!(product_uuid(root.path(), "container"), "");
-        for filler in ["00000000-0000-0000-0000-000000000000", "03000200-0400-0500-0006-000700080009", "Not Settable", ""] {
+        for filler in
+            ["00000000-0000-0000-0000-000000000000", "03000200-0400-0500-0006-000700080009", "Not Settable", ""]
+        {
             write("sys/class/dmi/id/product_uuid", filler);
             assert_eq!(product_uuid(root.path(), "none"), "", "{filler}");
         }

@@ -47,12 +47,7 @@ pub(super) async fn ask(client: &Client, state: &StateDir) -> Result<Tended, Ren
 
 /// At the start of this half: shows the identity of the host that the executor obeys for (`obeyed`),
 /// where that is the one that waited. Which host is shown then; `shown` as before when nothing waited.
-pub(crate) fn settle(
-    client: &Client,
-    state: &StateDir,
-    shown: HostId,
-    obeyed: HostId,
-) -> Result<HostId, StateError> {
+pub(crate) fn settle(client: &Client, state: &StateDir, shown: HostId, obeyed: HostId) -> Result<HostId, StateError> {
     let Some(own) = Identity::load_from(&state.identity_own())? else { return Ok(shown) };
     if own.about.host != obeyed {
         return Ok(shown);
@@ -62,10 +57,9 @@ pub(crate) fn settle(
             files::remove(&path)?;
         }
         own.store(state)?;
-        client.change_to(own).map_err(|error| StateError::Unreadable {
-            path: state.identity(),
-            why: error.to_string(),
-        })?;
+        client
+            .change_to(own)
+            .map_err(|error| StateError::Unreadable { path: state.identity(), why: error.to_string() })?;
         client.begin_chain();
     }
     discard(state)?;

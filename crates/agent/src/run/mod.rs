@@ -8,6 +8,7 @@ mod network;
 mod work;
 
 use crate::channel::{Asking, ChannelError};
+use crate::clock::Backoff;
 use crate::config::ConfigError;
 use crate::deploy::engine::EngineError;
 use crate::disk::state::StateError;
@@ -116,9 +117,11 @@ impl From<DiskError> for RunError {
 /// Runs the agent until `shutdown` completes (or, with `once`, for one round).
 pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Result<Exit, RunError> {
     let mut shutdown = std::pin::pin!(shutdown);
+    // A half that was taken over may say so again and again: that must not keep this one busy.
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     loop {
         match run_as_one_host(&options, shutdown.as_mut()).await? {
-            Exit::NewIdentity => {}
+            Exit::NewIdentity => tokio::time::sleep(backoff.next_wait()).await,
             exit => return Ok(exit),
         }
     }

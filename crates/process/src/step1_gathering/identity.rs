@@ -65,7 +65,8 @@ pub fn who_speaks(
     );
     let named = |link: &Vec<u8>| !link.is_empty() && presented.previous == *link;
     if named(&known.barred) {
-        let why = Reason::new("identity.copy-known", "the line of check-ins that it goes on with was found to be a copy's");
+        let why =
+            Reason::new("identity.copy-known", "the line of check-ins that it goes on with was found to be a copy's");
         return (Speaker::Copy(vec![left_off, why]), known.clone());
     }
     if named(&known.superseded) {
@@ -106,7 +107,11 @@ pub fn same_machine(known: &MachineMarks, presented: &MachineMarks) -> (bool, Ve
             match shared.first() {
                 Some(mac) => format!("it has the network card {mac} as before"),
                 None => {
-                    format!("none of its network cards ({}) was there before ({})", some(&presented.macs), some(&known.macs))
+                    format!(
+                        "none of its network cards ({}) was there before ({})",
+                        some(&presented.macs),
+                        some(&known.macs)
+                    )
                 }
             },
         ));

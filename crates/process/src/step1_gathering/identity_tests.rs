@@ -42,10 +42,7 @@ fn one_machine_or_two() {
     }
     let (_, why) = same_machine(&known, &marks("m1", "u2", &[OTHER_CARD], "web-1"));
     let text: Vec<String> = why.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        text,
-        ["the firmware's product UUID is another", "the machine-id is the same, as copied with an image"]
-    );
+    assert_eq!(text, ["the firmware's product UUID is another", "the machine-id is the same, as copied with an image"]);
 }
 
 fn link(number: u8) -> Vec<u8> {

@@ -14,9 +14,7 @@ mod sources;
 
 pub use findings::{ExistingFinding, FindingAction, Ranked, decide_findings};
 pub use groups::{SourceGroup, source_groups};
-pub use identity::{
-    KnownChain, OtherHost, PresentedLink, Speaker, is_own_mac, likeness, same_machine, who_speaks,
-};
+pub use identity::{KnownChain, OtherHost, PresentedLink, Speaker, is_own_mac, likeness, same_machine, who_speaks};
 pub use index::{AdvisoryIndex, Statements};
 pub use judge::{judge, state_of};
 pub use sources::{source_of, sources_of};

@@ -20,7 +20,10 @@ use serde::Deserialize;
 const QUERY: &[QueryField] = &[
     QueryField { name: "after", summary: "`next` of the page before" },
     QueryField { name: "limit", summary: "items at most, 1 to 1000; 100 when absent" },
-    QueryField { name: "state", summary: "discovered, enrolling, managed, silent, retired; absent: all but the retired" },
+    QueryField {
+        name: "state",
+        summary: "discovered, enrolling, managed, silent, retired; absent: all but the retired",
+    },
     QueryField { name: "group", summary: "only in this group (name)" },
     QueryField { name: "codename", summary: "only of this release" },
     QueryField { name: "restart_needed", summary: "true: only those that need a restart of services or a reboot" },
@@ -49,7 +52,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::post("/hosts/{host}/accept", P::HostEnrol, "Accept the copy of a host as a host of its own", accept),
         Endpoint::post("/hosts/{host}/merge", P::HostManage, "Say that a host is an older one, installed anew", merge)
             .request::<HostMerge>(),
-        Endpoint::post("/hosts/{host}/dismiss", P::HostManage, "Say that a host is none of those it resembles", dismiss),
+        Endpoint::post(
+            "/hosts/{host}/dismiss",
+            P::HostManage,
+            "Say that a host is none of those it resembles",
+            dismiss,
+        ),
         Endpoint::get("/groups", P::HostRead, "List groups", groups).response::<GroupList>(),
         Endpoint::post("/groups", P::HostManage, "Make a group", group_create)
             .request::<GroupCreate>()

@@ -71,7 +71,8 @@ fn decide(
 ) -> Result<Speaker> {
     let identity = host_identity::host_identity_get(connection, id)?;
     let known = identity.chain;
-    let known = KnownChain { link: known.link, before: known.before, superseded: known.superseded, barred: known.barred };
+    let known =
+        KnownChain { link: known.link, before: known.before, superseded: known.superseded, barred: known.barred };
     let facts: HostFacts = serde_json::from_str(&host::host_get(connection, id)?.facts).unwrap_or_default();
     let (speaker, after) = who_speaks(&known, &marks_of(&facts).0, presented, marks);
     if after != known {

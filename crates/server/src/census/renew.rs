@@ -19,8 +19,8 @@ use fettle_store::Connection;
 use fettle_store::systems::audit::{self, AuditRecord};
 use fettle_store::systems::{host, host_identity, host_likeness, work};
 use fettle_wire::agent::{CloneReply, CloneRequest, RenewReply, RenewRequest, problem};
-use fettle_wire::offer::{Envelope, EnvelopeSignature, HOST_CHANGE_TYPE, HostChange};
 use fettle_wire::api::problem::kind;
+use fettle_wire::offer::{Envelope, EnvelopeSignature, HOST_CHANGE_TYPE, HostChange};
 
 /// Copies of one host that may wait for a person.
 const COPIES: u64 = 16;
@@ -43,10 +43,7 @@ pub(super) async fn renew(
     let made = certificate.clone();
     state.store.write(move |connection| keep(connection, peer, &made, now)).await??;
     tracing::info!(host.id = %peer.host, certificate.expires_at = %certificate.expires_at, "renewed a host's certificate");
-    Ok(Json(RenewReply {
-        certificate: certificate.pem,
-        server_time: now,
-    }))
+    Ok(Json(RenewReply { certificate: certificate.pem, server_time: now }))
 }
 
 type Kept = fettle_store::Result<Result<(), Refusal>>;
@@ -63,7 +60,10 @@ fn keep(connection: &mut Connection, peer: PeerCertificate, made: &HostCertifica
     let text = if now < peer.expires_at {
         format!("the present one expires at {}, the next one at {}", peer.expires_at, made.expires_at)
     } else {
-        format!("the former one expired at {}, within the grace; the next one expires at {}", peer.expires_at, made.expires_at)
+        format!(
+            "the former one expired at {}, within the grace; the next one expires at {}",
+            peer.expires_at, made.expires_at
+        )
     };
     host::host_note(connection, peer.host, now, "renew", "agent", &[Reason::new("identity.renewed", text)])?;
     let record = AuditRecord {

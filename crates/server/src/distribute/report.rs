@@ -2,9 +2,9 @@
 
 use super::take::{self, Taken};
 use crate::extract::Body;
+use crate::identity::PeerCertificate;
 use crate::live::LiveEvent;
 use crate::problem::Refusal;
-use crate::identity::PeerCertificate;
 use crate::{AppState, PeerHost, admission, clock};
 use axum::extract::State;
 use axum::http::StatusCode;

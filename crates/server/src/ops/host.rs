@@ -341,10 +341,9 @@ pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Expl
             vec!["a check-in: see on the host whether the agent runs and reaches the server".to_owned()]
         }
         HostState::Retired => vec!["nothing: it was revoked; to manage it again enrol it anew".to_owned()],
-        HostState::Discovered => vec![format!(
-            "a person: `fettle host accept {}`, or `fettle host revoke` to refuse it",
-            record.id
-        )],
+        HostState::Discovered => {
+            vec![format!("a person: `fettle host accept {}`, or `fettle host revoke` to refuse it", record.id)]
+        }
         HostState::Ignored => Vec::new(),
     };
     let history = events

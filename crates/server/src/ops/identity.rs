@@ -84,7 +84,10 @@ pub(super) fn reasons(identity: &HostIdentityView) -> Vec<ReasonView> {
         reasons.push(view("identity.cloned", text));
     }
     reasons.extend(
-        identity.copies.iter().map(|copy| view("identity.copy", format!("{} ({}) was a copy of it", copy.name, copy.id))),
+        identity
+            .copies
+            .iter()
+            .map(|copy| view("identity.copy", format!("{} ({}) was a copy of it", copy.name, copy.id))),
     );
     if let Some(of) = &identity.copy_of {
         reasons.push(view("identity.copy-of", format!("it was a copy of {} ({})", of.name, of.id)));
@@ -95,13 +98,17 @@ pub(super) fn reasons(identity: &HostIdentityView) -> Vec<ReasonView> {
         reasons.push(view("identity.may-be", text));
     }
     reasons.extend(
-        identity.formerly.iter().map(|host| view("identity.formerly", format!("it was {} ({}) before", host.name, host.id))),
+        identity
+            .formerly
+            .iter()
+            .map(|host| view("identity.formerly", format!("it was {} ({}) before", host.name, host.id))),
     );
     if let Some(host) = &identity.goes_on_as {
         reasons.push(view("identity.goes-on", format!("its machine goes on as {} ({})", host.name, host.id)));
     }
     if let Some(at) = &identity.certificate_expires_at {
-        reasons.push(view("identity.certificate", format!("its certificate expires at {at}; the agent renews it before")));
+        reasons
+            .push(view("identity.certificate", format!("its certificate expires at {at}; the agent renews it before")));
     }
     reasons
 }

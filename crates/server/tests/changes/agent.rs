@@ -257,7 +257,12 @@ impl Agent {
     }
 
     pub async fn send(&self, entries: &[ReportEntry]) -> Reply {
-        self.client.post("/agent/v1/report", &serde_json::to_value(Report { link: String::new(), entries: entries.to_vec() }).unwrap()).await
+        self.client
+            .post(
+                "/agent/v1/report",
+                &serde_json::to_value(Report { link: String::new(), entries: entries.to_vec() }).unwrap(),
+            )
+            .await
     }
 
     pub fn acknowledged(&mut self, reply: &serde_json::Value) {

@@ -129,13 +129,12 @@ async fn no_host_speaks_for_another() {
         let asked = move |c: &mut fettle_store::Connection| {
             fettle_store::systems::rehearsal::rehearsals_asked_of_host(c, victim, 10)
         };
-        eventually("the dry run is asked", LIMIT, || async { !state.store.read(asked).await.unwrap().is_empty() }).await;
+        eventually("the dry run is asked", LIMIT, || async { !state.store.read(asked).await.unwrap().is_empty() })
+            .await;
         let rehearsal = state.store.read(asked).await.unwrap()[0].id;
         let agent = &mut fleet.agents[0];
-        let forged = entry(
-            agent.next_sequence,
-            ReportBody::Rehearsal { rehearsal, outcome: RehearsalOutcome::NothingToDo },
-        );
+        let forged =
+            entry(agent.next_sequence, ReportBody::Rehearsal { rehearsal, outcome: RehearsalOutcome::NothingToDo });
         assert_eq!(agent.send(&[forged]).await.ok()["acknowledged"], agent.next_sequence);
         agent.next_sequence += 1;
         assert_eq!(state.store.read(asked).await.unwrap()[0].id, rehearsal, "it is still asked");

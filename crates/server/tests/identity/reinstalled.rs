@@ -50,7 +50,10 @@ async fn it_takes_over_groups_and_history_when_a_person_says_so() {
         let seen = shown(&admin, anew.id).await;
         assert_eq!((&seen["groups"], &seen["summary"]["notices"]), (&json!(["web"]), &json!([])));
         assert_eq!(seen["identity"]["formerly"][0]["id"], json!(old.id.to_string()));
-        assert_eq!(events(&admin, anew.id).await, ["enrol", "report", "retire", "enrol", "resemble", "report", "merge"]);
+        assert_eq!(
+            events(&admin, anew.id).await,
+            ["enrol", "report", "retire", "enrol", "resemble", "report", "merge"]
+        );
         let before = shown(&admin, old.id).await;
         assert_eq!(before["summary"]["state"], "retired");
         assert_eq!(before["identity"]["goes_on_as"]["id"], json!(anew.id.to_string()));

@@ -42,7 +42,9 @@ async fn the_next_certificate_counts_at_its_first_use_and_ends_the_one_before() 
             machine = next;
         }
         // Two certificates ago: refused everywhere, with what to do.
-        for reply in [first.work(0).await, first.reports().await, first.clone().tries().await, first.renews(&fresh_key()).await] {
+        for reply in
+            [first.work(0).await, first.reports().await, first.clone().tries().await, first.renews(&fresh_key()).await]
+        {
             assert_eq!((reply.status, reply.problem()), (403, "certificate-superseded"), "{reply:?}");
             assert!(reply.json["advice"].as_str().unwrap().contains("--force"), "{reply:?}");
         }
@@ -76,7 +78,12 @@ async fn an_expired_certificate_is_good_for_its_renewal_within_the_grace_and_for
         // As it would be after ninety days and a long sleep: the same key, its time over.
         let expired = server.certificate_over(&key, machine.id, days_ago(100), 90);
         machine.shows(&server, (expired, key.clone()));
-        for reply in [machine.work(0).await, machine.reports().await, machine.clone().tries().await, machine.asks_for_its_own(&fresh_key()).await] {
+        for reply in [
+            machine.work(0).await,
+            machine.reports().await,
+            machine.clone().tries().await,
+            machine.asks_for_its_own(&fresh_key()).await,
+        ] {
             assert_eq!((reply.status, reply.problem()), (401, "certificate-expired"), "{reply:?}");
             assert!(reply.json["detail"].as_str().unwrap().contains("expired at"), "{reply:?}");
         }

@@ -51,11 +51,8 @@ async fn also_at_another_server_over_the_same_database() {
     let here = TestServer::start_with(Setup { database: Some(database), ..Setup::default() });
     let folder = tempfile::tempdir().unwrap();
     copy_folder(&here.data_dir(), &folder.path().join("data"));
-    let there = TestServer::start_with(Setup {
-        database: Some(second_handle),
-        folder: Some(folder),
-        ..Setup::default()
-    });
+    let there =
+        TestServer::start_with(Setup { database: Some(second_handle), folder: Some(folder), ..Setup::default() });
     let admin = here.administrator().await;
     let mut machine = Machine::enrol(&here, &admin, facts("web-1", "m1", "u1", &[])).await;
     let certificate = machine.certificate.clone();

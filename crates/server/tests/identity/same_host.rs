@@ -38,7 +38,8 @@ async fn a_clock_that_is_wrong_by_years_is_told_and_forgotten_when_it_is_right()
         let admin = server.administrator().await;
         let mut machine = Machine::enrol(&server, &admin, facts("web-1", "m1", "u1", &[])).await;
         let decade = i64::try_from(3660 * DAY * 1000).unwrap();
-        for (clock, words) in [(-decade, "10 years behind"), (decade, "10 years ahead"), (-7_200_000, "2 hours behind")] {
+        for (clock, words) in [(-decade, "10 years behind"), (decade, "10 years ahead"), (-7_200_000, "2 hours behind")]
+        {
             machine.clock = clock;
             machine.speaks().await;
             let seen = shown(&admin, machine.id).await;

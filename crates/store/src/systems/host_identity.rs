@@ -114,12 +114,7 @@ pub fn host_key_issued(connection: &mut Connection, host: HostId, key: &[u8], ex
 
 /// The certificate that was issued last was used: from now on it counts, the one before only until
 /// `former_until`. Whether it was still to be done.
-pub fn host_key_used(
-    connection: &mut Connection,
-    host: HostId,
-    key: &[u8],
-    former_until: Timestamp,
-) -> Result<bool> {
+pub fn host_key_used(connection: &mut Connection, host: HostId, key: &[u8], former_until: Timestamp) -> Result<bool> {
     let done = connection.execute(
         "UPDATE host SET key_former = key_current, key_former_until = ?3, key_current = key_next, key_next = ?4
          WHERE id = ?1 AND key_next = ?2",
@@ -136,7 +131,8 @@ pub fn host_key_used(
 
 /// The host whose certificate in use is over this key.
 pub fn host_by_key(connection: &mut Connection, key: &[u8]) -> Result<Option<HostId>> {
-    let row = connection.query_one("SELECT id FROM host WHERE key_current = ?1 ORDER BY id DESC LIMIT 1", &[key.into()])?;
+    let row =
+        connection.query_one("SELECT id FROM host WHERE key_current = ?1 ORDER BY id DESC LIMIT 1", &[key.into()])?;
     row.map(|row| row.id(0)).transpose()
 }
 
@@ -158,10 +154,8 @@ pub fn host_chain_set(connection: &mut Connection, host: HostId, chain: &HostCha
 /// Notes that a second machine with this identity spoke, and which.
 pub fn host_cloned(connection: &mut Connection, host: HostId, copy_digest: &[u8], now: Timestamp) -> Result<()> {
     connection.execute("UPDATE host SET cloned_at = ?2 WHERE id = ?1", &[host.into(), now.into()])?;
-    connection.execute(
-        "UPDATE host_identity SET copy_digest = ?2 WHERE host = ?1",
-        &[host.into(), copy_digest.into()],
-    )?;
+    connection
+        .execute("UPDATE host_identity SET copy_digest = ?2 WHERE host = ?1", &[host.into(), copy_digest.into()])?;
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use fettle_domain::reason::Reason;
 use fettle_domain::{EnrolmentTokenId, GroupId, HostId, Timestamp};
 use fettle_store::systems::enrolment_token::{self, EnrolmentToken, TokenUse};
 use fettle_store::systems::group;
-use fettle_store::systems::host_seen::{Seen, host_seen};
 use fettle_store::systems::host::{self, HostFactsColumns, HostFilter};
+use fettle_store::systems::host_seen::{Seen, host_seen};
 use fettle_store::{Store, StoreError};
 use fettle_testkit::on_both;
 use std::collections::HashMap;
@@ -69,8 +69,7 @@ fn signs_of_life_are_noted_many_at_once() {
             make(store, number, &format!("h{number}"), "bookworm");
         }
         event(store, 7, HostEvent::Retire).unwrap();
-        let mut hosts: Vec<_> =
-            (1..=300).map(|number| Seen::plain(id(number), at(i64::from(number)))).collect();
+        let mut hosts: Vec<_> = (1..=300).map(|number| Seen::plain(id(number), at(i64::from(number)))).collect();
         hosts.push(Seen::plain(id(999), at(5)));
         let heads = store.write_blocking(move |c| host_seen(c, &hosts)).unwrap();
         assert_eq!(heads.len(), 299, "the unknown and the revoked one are missing");
