@@ -6,6 +6,7 @@
 mod identity {
     mod copies;
     mod machine;
+    mod pages;
     mod reinstalled;
     mod renewal;
     mod revocation;
