@@ -47,6 +47,9 @@ pub struct LastContact {
     pub tried_at: Timestamp,
     /// Why the last attempt had no answer; empty when it had.
     pub error: String,
+    /// Link of the last check-in that was answered: the next one is tied to it.
+    #[serde(default)]
+    pub link: String,
 }
 
 /// One deployment.

@@ -40,3 +40,16 @@ pub enum Management {
     /// Seen by passive discovery only.
     Unmanaged,
 }
+
+/// By what machines are told apart, whatever they are called. Empty: not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MachineMarks {
+    /// Digest of machine-id(5): drawn when the system is installed, copied with an image.
+    pub machine_id: String,
+    /// Digest of the firmware's product UUID: of the hardware or the virtual machine, not of the disk.
+    pub product_uuid: String,
+    /// MAC addresses, sorted.
+    pub macs: Vec<String>,
+    /// The name it gives itself.
+    pub name: String,
+}

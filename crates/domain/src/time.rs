@@ -74,6 +74,17 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// A length of time for people, in its largest unit: `3 years`, `1 day`, `40 seconds`.
+pub fn span_words(span: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    let seconds = span.as_secs();
+    let units = [("year", 365 * DAY), ("day", DAY), ("hour", 3600), ("minute", 60), ("second", 1)];
+    // The year of a leap year's day more or less: people want the number they would say.
+    let (unit, length) = units.into_iter().find(|(_, length)| seconds >= *length).unwrap_or(("second", 1));
+    let number = seconds / length;
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@
 //! Absent on purpose: vendors and the agent (feeds are handed in by `app`), SQL.
 
 pub mod access;
+mod admission;
 mod agent_api;
 pub mod api;
 mod app_state;

@@ -2,11 +2,11 @@
 //! authority), HTTP/1.1, and every limit that protects the server from who connects.
 
 use crate::Shutdown;
+use crate::identity::PeerCertificate;
 use crate::problem::Refusal;
 use crate::slow_body::SlowBody;
 use axum::Router;
 use axum::http::StatusCode;
-use fettle_domain::HostId;
 use fettle_wire::agent::problem;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,13 +21,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
-/// The host whose certificate was presented, if any. Put into every request.
+/// The host's certificate that was presented, if any. Put into every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerHost(pub Option<HostId>);
+pub struct PeerHost(pub Option<PeerCertificate>);
 
 impl PeerHost {
-    /// The host, or the refusal that its agent understands.
-    pub(crate) fn require(self) -> Result<HostId, Refusal> {
+    /// The certificate, or the refusal that an agent understands. Whether it is still good is looked
+    /// at around all that agents ask (`agent_api`), and with the store (`admission`).
+    pub(crate) fn require(self) -> Result<PeerCertificate, Refusal> {
         self.0.ok_or_else(|| {
             Refusal::new(
                 StatusCode::UNAUTHORIZED,
@@ -148,7 +149,7 @@ async fn handshake(
     tls: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
-) -> Option<(Box<TlsStream>, Option<HostId>)> {
+) -> Option<(Box<TlsStream>, Option<PeerCertificate>)> {
     if let Err(error) = tune(&stream) {
         tracing::debug!(peer.address = %address, error = %error, "cannot set socket options");
     }
@@ -162,7 +163,7 @@ async fn handshake(
         Err(_) => return None,
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let host = certificate.map(crate::identity::peer_host);
+    let host = certificate.map(crate::identity::peer_certificate);
     match host {
         None => Some((stream, None)),
         Some(Some(host)) => Some((stream, Some(host))),

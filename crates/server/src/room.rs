@@ -89,7 +89,7 @@ fn twice(host: HostId, what: &str) -> Refusal {
 /// Takes room for the request's body until it is answered.
 pub(crate) async fn take(State(room): State<Room>, request: Request, next: Next) -> Response {
     let host = match request.extensions().get::<PeerHost>().copied().unwrap_or(PeerHost(None)).require() {
-        Ok(host) => host,
+        Ok(peer) => peer.host,
         Err(refusal) => return refusal.into_response(),
     };
     let Some(_turn) = Turn::take(host, &room.speaking) else { return twice(host, room.kind).into_response() };

@@ -214,7 +214,7 @@ fn router(state: &AppState) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(axum::middleware::from_fn(headers::add))
-        .merge(agent_api::routes())
+        .merge(agent_api::routes(state))
         .with_state(state.clone())
 }
 

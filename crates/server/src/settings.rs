@@ -3,6 +3,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// All of it. Every key has a default, an unknown key is an error.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -77,11 +78,47 @@ pub struct HostSettings {
     pub check_in_seconds: u64,
     /// Check-ins an agent may miss before its host counts as silent.
     pub silent_after: u32,
+    /// Days a host's certificate lives; the agent renews it when a third of them is left.
+    pub certificate_days: u64,
+    /// Days after its end during which a certificate is still good for asking for the next one, and for nothing else.
+    pub certificate_grace_days: u64,
+    /// What becomes of a copy of an enrolled machine: `ask` keeps it waiting until a person accepts it as a host of its own, `enrol` makes it one at once.
+    pub clones: ClonePolicy,
 }
+
+/// What becomes of a copy of an enrolled machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClonePolicy {
+    /// A person accepts it.
+    Ask,
+    /// It becomes a host at once.
+    Enrol,
+}
+
+impl HostSettings {
+    /// How long a host's certificate lives.
+    pub(crate) fn certificate_life(&self) -> Duration {
+        Duration::from_secs(self.certificate_days.saturating_mul(DAY))
+    }
+
+    /// How long it may be over and still be renewed.
+    pub(crate) fn certificate_grace(&self) -> Duration {
+        Duration::from_secs(self.certificate_grace_days.saturating_mul(DAY))
+    }
+}
+
+const DAY: u64 = 24 * 3600;
 
 impl Default for HostSettings {
     fn default() -> Self {
-        Self { check_in_seconds: 300, silent_after: 3 }
+        Self {
+            check_in_seconds: 300,
+            silent_after: 3,
+            certificate_days: 90,
+            certificate_grace_days: 365,
+            clones: ClonePolicy::Ask,
+        }
     }
 }
 
@@ -154,7 +191,7 @@ impl Settings {
         let (server, people, hosts, changes) = (&self.server, &self.sign_in, &self.hosts, &self.changes);
         let connections = u64::try_from(server.connections).unwrap_or(u64::MAX);
         let password = u64::try_from(people.password_length).unwrap_or(u64::MAX);
-        let bounds: [(&'static str, u64, u64, u64); 15] = [
+        let bounds: [(&'static str, u64, u64, u64); 17] = [
             ("server.connections", connections, 16, 4 * MUCH),
             ("server.shutdown-seconds", server.shutdown_seconds, 1, 3600),
             ("sign-in.idle-minutes", people.idle_minutes, 1, 60 * 24 * 366),
@@ -165,6 +202,8 @@ impl Settings {
             ("sign-in.password-length", password, 8, 128),
             ("hosts.check-in-seconds", hosts.check_in_seconds, 1, 24 * 3600),
             ("hosts.silent-after", hosts.silent_after.into(), 1, 1000),
+            ("hosts.certificate-days", hosts.certificate_days, 1, 3650),
+            ("hosts.certificate-grace-days", hosts.certificate_grace_days, 0, 3650),
             ("feeds.sync-hours", self.feeds.sync_hours, 1, 24 * 366),
             ("changes.approvals", changes.approvals.into(), 1, 100),
             ("changes.window-hours", changes.window_hours, 1, 24 * 366),

@@ -100,6 +100,7 @@ impl Agent {
                 packages: digest(&self.packages),
                 services: digest(&self.services),
             },
+            chain: None,
             facts: None,
             packages: None,
             services: None,

@@ -83,6 +83,7 @@ impl Host {
         let check_in = CheckIn {
             agent_version: "test".into(),
             time: clock::now(),
+            chain: None,
             digests: SectionDigests {
                 facts: digest(serde_json::to_string(&self.facts).unwrap()),
                 packages: digest(serde_json::to_string(&self.packages).unwrap()),

@@ -17,7 +17,16 @@ CREATE TABLE IF NOT EXISTS host (
     inventory_mark BIGINT NOT NULL,     -- private: when any of the three last changed (host_evaluation compares)
     enrolled_at BIGINT NOT NULL,        -- private
     last_seen BIGINT NOT NULL,          -- private
-    offer_sequence BIGINT NOT NULL      -- private: last sequence of a signed offer
+    offer_sequence BIGINT NOT NULL,     -- private: last sequence of a signed offer
+    key_current {blob} NOT NULL,        -- private: sha-256 of the public key of its certificate; empty: any of ours
+    key_next {blob} NOT NULL,           -- private: of the one that was issued and not used yet; empty: none
+    key_former {blob} NOT NULL,         -- private: of the one before, for what is under way; empty: none
+    key_former_until BIGINT NOT NULL,   -- private
+    link {blob} NOT NULL,               -- private: of its last check-in (wire Chain); empty: none yet
+    link_before {blob} NOT NULL,        -- private
+    clock_apart BIGINT NOT NULL,        -- private: milliseconds its clock is ahead (negative: behind); 0 within bounds
+    cloned_at BIGINT NOT NULL,          -- private: when a second machine with its identity spoke; 0: never
+    likenesses BIGINT NOT NULL          -- private: hosts it may be the same machine as, not answered yet
 );
 CREATE INDEX IF NOT EXISTS host_by_name ON host (name, id);
 -- Lists are read state by state, each in the order that is asked for.
@@ -32,6 +41,45 @@ CREATE TABLE IF NOT EXISTS host_report (
     facts TEXT NOT NULL,                -- private: JSON, wire HostFacts
     services TEXT NOT NULL              -- private: JSON, array of wire Service
 );
+
+-- What of a host's identity is seldom needed.
+CREATE TABLE IF NOT EXISTS host_identity (
+    host {blob} PRIMARY KEY,            -- private
+    certificates BIGINT NOT NULL,       -- private: how many were issued
+    expires_at BIGINT NOT NULL,         -- private: of the one in use; 0: not known
+    next_expires_at BIGINT NOT NULL,    -- private: of the one not used yet
+    link_superseded {blob} NOT NULL,    -- private: end of the line left for a back-up; empty: none
+    link_barred {blob} NOT NULL,        -- private: end of a copy's line; empty: none
+    copy_digest {blob} NOT NULL,        -- private: sha-256 of the marks of the copy last told of; empty: none
+    cloned_from {blob}                  -- private: host whose copy this one was
+);
+CREATE INDEX IF NOT EXISTS host_identity_by_origin ON host_identity (cloned_from);
+CREATE INDEX IF NOT EXISTS host_by_key ON host (key_current);
+
+-- Marks by which machines are known again: `machine-id:…`, `product-uuid:…`, `mac:…`.
+CREATE TABLE IF NOT EXISTS host_mark (
+    mark TEXT NOT NULL,                 -- private
+    host {blob} NOT NULL,               -- private
+    PRIMARY KEY (mark, host)
+);
+CREATE INDEX IF NOT EXISTS host_mark_by_host ON host_mark (host);
+
+-- A host that may be the same machine as another one, until a person answers.
+CREATE TABLE IF NOT EXISTS host_likeness (
+    host {blob} NOT NULL,               -- private: the newer one
+    other {blob} NOT NULL,              -- private
+    at BIGINT NOT NULL,                 -- private
+    reasons TEXT NOT NULL,              -- private: JSON array of Reason
+    PRIMARY KEY (host, other)
+);
+
+-- Hosts whose machine goes on as another host.
+CREATE TABLE IF NOT EXISTS host_predecessor (
+    former {blob} PRIMARY KEY,          -- private
+    host {blob} NOT NULL,               -- private
+    at BIGINT NOT NULL                  -- private
+);
+CREATE INDEX IF NOT EXISTS host_predecessor_by_host ON host_predecessor (host);
 
 -- Hosts that are to be judged anew: cost follows what changed.
 CREATE TABLE IF NOT EXISTS host_changed (

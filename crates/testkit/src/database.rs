@@ -38,6 +38,12 @@ impl TestDatabase {
         Some(Self { url, kind: "postgres", _folder: None, server: Some((server, name)) })
     }
 
+    /// The same database for a second server; it lives as long as the first value.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self { url: self.url.clone(), kind: self.kind, _folder: None, server: None }
+    }
+
     /// All that there are.
     pub fn all() -> Vec<Self> {
         std::iter::once(Self::sqlite()).chain(Self::postgres()).collect()

@@ -2,8 +2,8 @@
 
 use crate::client::{self, Client, ClientCertificate};
 use crate::database::TestDatabase;
-use fettle_domain::HostId;
 use fettle_domain::access::Role;
+use fettle_domain::{HostId, Timestamp};
 use fettle_plugin::Feed;
 use fettle_server::{Announcement, AppState, ServerOptions, Settings};
 use fettle_wire::agent::{EnrolReply, EnrolRequest, HostFacts};
@@ -11,6 +11,7 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -51,6 +52,11 @@ pub struct TestServer {
     folder: Option<TempDir>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// A signing request over a key, as agents make them.
+pub fn signing_request(key: &rcgen::KeyPair) -> String {
+    rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().serialize_request(key).unwrap().pem().unwrap()
 }
 
 /// The password that [`TestServer::token`] gives everybody.
@@ -110,31 +116,33 @@ impl TestServer {
 
     /// A client with a certificate of this server's authority for a host.
     pub fn host_client(&self, host: HostId) -> Client {
-        Client::new(&self.url(), client::tls(self.state.identity.authority_pem(), Some(&self.host_certificate(host))))
+        self.client_with(&self.host_certificate(host))
     }
 
     /// A certificate of this server's authority for a host.
     pub fn host_certificate(&self, host: HostId) -> ClientCertificate {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let csr = rcgen::CertificateParams::new(Vec::<String>::new())
-            .unwrap()
-            .serialize_request(&key)
-            .unwrap()
-            .pem()
-            .unwrap();
-        (self.state.identity.issue_client_certificate(&csr, host).unwrap(), key.serialize_pem())
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        (self.certificate_over(&key, host, fettle_server::clock::now(), 90), key)
+    }
+
+    /// A certificate of this server's authority for a host, over a key (PEM), as it would have been
+    /// issued at that time for so many days.
+    pub fn certificate_over(&self, key: &str, host: HostId, at: Timestamp, days: u64) -> String {
+        let csr = signing_request(&rcgen::KeyPair::from_pem(key).unwrap());
+        let life = Duration::from_secs(days * 24 * 3600);
+        self.state.identity.issue_client_certificate(&csr, host, at, life).unwrap().pem
+    }
+
+    /// A client that shows this certificate.
+    pub fn client_with(&self, certificate: &ClientCertificate) -> Client {
+        Client::new(&self.url(), client::tls(self.state.identity.authority_pem(), Some(certificate)))
     }
 
     /// Enrols a host over the wire with a token of its own, as an agent would.
     pub async fn enrol(&self, administrator: &Client, facts: HostFacts) -> EnrolledHost {
         let token = administrator.post("/api/v1/enrolment-tokens", &json!({})).await.ok();
         let key = rcgen::KeyPair::generate().unwrap();
-        let csr = rcgen::CertificateParams::new(Vec::<String>::new())
-            .unwrap()
-            .serialize_request(&key)
-            .unwrap()
-            .pem()
-            .unwrap();
+        let csr = signing_request(&key);
         let token = token["token"].as_str().unwrap().to_owned();
         let request = EnrolRequest { token, csr, agent_version: "0.1.0".to_owned(), facts };
         let reply = self.client().post("/agent/v1/enrol", &serde_json::to_value(&request).unwrap()).await.ok();

@@ -3,8 +3,10 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `POST /agent/v1/enrol` (no client certificate) | [`EnrolRequest`] | [`EnrolReply`] |
+//! | `POST /agent/v1/renew` (also an expired certificate, within the grace) | [`RenewRequest`] | [`RenewReply`] |
+//! | `POST /agent/v1/clone` (after `identity-cloned`) | [`CloneRequest`] | [`CloneReply`] |
 //! | `POST /agent/v1/check-in` | [`CheckIn`] | [`CheckInReply`] |
-//! | `GET /agent/v1/work?after=N&wait=SECONDS` (long poll) | – | [`Work`] |
+//! | `GET /agent/v1/work?after=N&wait=SECONDS&link=LINK` (long poll) | – | [`Work`] |
 //! | `POST /agent/v1/report` | [`Report`] | [`ReportReply`] |
 //! | `POST /agent/v1/log` | [`crate::log::LogPart`] | [`crate::log::LogReply`] |
 //!
@@ -31,6 +33,18 @@ pub mod problem {
     pub const HOST_REVOKED: &str = "urn:fettle:problem:host-revoked";
     /// No client certificate of this server's authority was presented.
     pub const CERTIFICATE_REQUIRED: &str = "urn:fettle:problem:certificate-required";
+    /// The certificate's time is over: renew it, everything else is refused.
+    pub const CERTIFICATE_EXPIRED: &str = "urn:fettle:problem:certificate-expired";
+    /// It has been over for longer than the grace: a person must enrol the host anew.
+    pub const CERTIFICATE_EXPIRED_FOR_GOOD: &str = "urn:fettle:problem:certificate-expired-for-good";
+    /// A newer certificate of this host is in use.
+    pub const CERTIFICATE_SUPERSEDED: &str = "urn:fettle:problem:certificate-superseded";
+    /// Another machine uses this identity and keeps it: ask for one of your own (`/agent/v1/clone`).
+    pub const IDENTITY_CLONED: &str = "urn:fettle:problem:identity-cloned";
+    /// A person has yet to accept this host.
+    pub const HOST_PENDING: &str = "urn:fettle:problem:host-pending";
+    /// The newest check-in under this identity was not this machine's: check in, then ask again.
+    pub const CHECK_IN_FIRST: &str = "urn:fettle:problem:check-in-first";
 }
 
 /// First contact.
@@ -57,6 +71,46 @@ pub struct EnrolReply {
     pub authority: String,
     /// Raw ed25519 public keys (base64) whose signatures on offers count.
     pub offer_keys: Vec<String>,
+    /// The server's clock.
+    pub server_time: Timestamp,
+}
+
+/// A host asks for a certificate over a new key, with the present one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RenewRequest {
+    /// PKCS#10 certificate signing request, PEM. The key stays on the host.
+    pub csr: String,
+}
+
+/// The next certificate. The present one counts until the next one is first used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RenewReply {
+    /// Client certificate, PEM.
+    pub certificate: String,
+    /// The server's clock.
+    pub server_time: Timestamp,
+}
+
+/// A machine that was told that another one has its identity asks for one of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CloneRequest {
+    /// PKCS#10 certificate signing request over a new key, PEM.
+    pub csr: String,
+    /// Agent version.
+    pub agent_version: String,
+    /// What the machine is.
+    pub facts: HostFacts,
+}
+
+/// An identity of its own for the copy of a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CloneReply {
+    /// Which host it is from now on.
+    pub host: HostId,
+    /// Client certificate, PEM.
+    pub certificate: String,
+    /// DSSE envelope around a [`crate::offer::HostChange`].
+    pub change: Envelope,
     /// The server's clock.
     pub server_time: Timestamp,
 }
@@ -90,6 +144,12 @@ pub struct HostFacts {
     pub reboot_pending: Vec<String>,
     /// Whether the agent may change the host.
     pub read_only: bool,
+    /// Digest of machine-id(5), which itself is not for others; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// Digest of the firmware's product UUID; empty in containers, without root, and where it is a maker's filler.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub product_uuid: String,
 }
 
 /// A running service: what listens or is a unit.
@@ -142,6 +202,9 @@ pub struct CheckIn {
     pub time: Timestamp,
     /// What the host has now.
     pub digests: SectionDigests,
+    /// Ties this check-in to the one before: two machines with one identity break the chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Chain>,
     /// Facts, when changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<HostFacts>,
@@ -151,6 +214,16 @@ pub struct CheckIn {
     /// Services, when changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<Service>>,
+}
+
+/// Two links of the chain of a host's check-ins. Each is drawn at random by the agent (32 digits of
+/// lowercase hex). A repeated check-in repeats its link; a copy of the machine cannot know the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Link of the last check-in that was answered; empty before the first.
+    pub previous: String,
+    /// Link of this one.
+    pub link: String,
 }
 
 /// Packages, whole or as the difference to what the server has.
@@ -212,6 +285,10 @@ impl TryFrom<ReportFields> for PackagesReport {
 pub struct CheckInReply {
     /// Sections the server does not have in this form: send them whole at once.
     pub want: Vec<Section>,
+    /// The chain does not fit: nothing was taken yet. Send the facts with the same link, so that it can
+    /// be seen which machine this is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chain_unsettled: bool,
     /// When to check in again (seconds).
     pub next_seconds: u64,
     /// The server's clock.
@@ -264,6 +341,9 @@ pub enum WorkItem {
 /// What the agent has to tell. Stays in its spool until acknowledged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// Link of the host's last check-in (see [`Chain`]); empty when it keeps no chain.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link: String,
     /// In order of `sequence`, bounded in number and bytes.
     pub entries: Vec<ReportEntry>,
 }

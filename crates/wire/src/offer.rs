@@ -10,6 +10,21 @@ use serde::{Deserialize, Serialize};
 /// DSSE payload type of an [`Offer`].
 pub const OFFER_TYPE: &str = "application/vnd.fettle.offer.v1+json";
 
+/// DSSE payload type of a [`HostChange`].
+pub const HOST_CHANGE_TYPE: &str = "application/vnd.fettle.host-change.v1+json";
+
+/// The machine that this is given to is a host of its own: it obeys orders for that one from now on,
+/// and none for the host whose copy it was. Signed like an order, because it says whose orders count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostChange {
+    /// The host whose copy the machine was.
+    pub former: HostId,
+    /// Which host it is from now on.
+    pub host: HostId,
+    /// When it was signed.
+    pub issued_at: Timestamp,
+}
+
 /// An order to one host: what to do, by whose approval, when at the earliest and latest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {

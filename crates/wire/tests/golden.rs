@@ -78,6 +78,8 @@ fn facts() -> HostFacts {
         tags: vec!["web".into()],
         reboot_pending: vec!["kernel 6.1.0-42-amd64 is installed, 6.1.0-18-amd64 runs".into()],
         read_only: false,
+        machine_id: "3f0b".repeat(8),
+        product_uuid: "77ac".repeat(8),
     }
 }
 
@@ -144,6 +146,31 @@ fn golden_enrolment() {
 }
 
 #[test]
+fn golden_renewal_and_clone() {
+    let csr = || "-----BEGIN CERTIFICATE REQUEST-----\n".to_owned();
+    golden("renew-request", &RenewRequest { csr: csr() });
+    golden("renew-reply", &RenewReply { certificate: "-----BEGIN CERTIFICATE-----\n".into(), server_time: at(0) });
+    golden("clone-request", &CloneRequest { csr: csr(), agent_version: "0.1.0".into(), facts: facts() });
+    golden(
+        "clone-reply",
+        &CloneReply {
+            host: host(),
+            certificate: "-----BEGIN CERTIFICATE-----\n".into(),
+            change: Envelope {
+                payload_type: HOST_CHANGE_TYPE.into(),
+                payload: "e30=".into(),
+                signatures: vec![EnvelopeSignature { keyid: "c".repeat(64), sig: "AAAA".into() }],
+            },
+            server_time: at(0),
+        },
+    );
+    golden(
+        "host-change",
+        &HostChange { former: host(), host: HostId::new(1_764_000_000_001, [1; 10]), issued_at: at(0) },
+    );
+}
+
+#[test]
 fn golden_check_in() {
     let digests = SectionDigests { facts: "f".repeat(64), packages: "a".repeat(64), services: "5".repeat(64) };
     golden(
@@ -152,6 +179,7 @@ fn golden_check_in() {
             agent_version: "0.1.0".into(),
             time: at(0),
             digests: digests.clone(),
+            chain: Some(Chain { previous: "0a".repeat(16), link: "1b".repeat(16) }),
             facts: None,
             packages: None,
             services: None,
@@ -163,6 +191,7 @@ fn golden_check_in() {
             agent_version: "0.1.0".into(),
             time: at(0),
             digests: digests.clone(),
+            chain: Some(Chain { previous: String::new(), link: "0a".repeat(16) }),
             facts: Some(facts()),
             packages: Some(PackagesReport::Complete {
                 packages: vec![installed("3.0.17-1~deb12u2", "Debian:bookworm")],
@@ -183,6 +212,7 @@ fn golden_check_in() {
             agent_version: "0.1.0".into(),
             time: at(0),
             digests,
+            chain: None,
             facts: None,
             packages: Some(PackagesReport::Difference {
                 base: "b".repeat(64),
@@ -192,7 +222,14 @@ fn golden_check_in() {
             services: None,
         },
     );
-    golden("check-in-reply", &CheckInReply { want: vec![Section::Packages], next_seconds: 300, server_time: at(1) });
+    golden(
+        "check-in-reply-unsettled",
+        &CheckInReply { want: vec![Section::Facts], chain_unsettled: true, next_seconds: 300, server_time: at(1) },
+    );
+    golden(
+        "check-in-reply",
+        &CheckInReply { want: vec![Section::Packages], chain_unsettled: false, next_seconds: 300, server_time: at(1) },
+    );
 }
 
 #[test]
@@ -308,6 +345,7 @@ fn golden_report() {
     golden(
         "report",
         &Report {
+            link: "1b".repeat(16),
             entries: vec![
                 entry(
                     1,

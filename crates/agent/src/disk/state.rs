@@ -12,6 +12,8 @@
 //! trial/                  a new version of the agent that has not proved itself yet (`selfupdate`)
 //! network/                all that the network-facing half may write:
 //!   identity/             key (0600), certificate, authority, host id; replaced in one step
+//!   identity.next/        the next key and certificate, until they have been used once
+//!   identity.own/         what a copy of another host is when the executor has read the signed change beside it
 //!   acknowledged-*        what the server has of the inventory, so that only differences are sent
 //!   last-contact          for `fettle agent status`
 //! ```
@@ -94,6 +96,21 @@ impl StateDir {
 
     pub(crate) fn trust(&self) -> PathBuf {
         self.path.join("trust")
+    }
+
+    /// The next identity of this host, until it has been used once.
+    pub(crate) fn identity_next(&self) -> PathBuf {
+        files::beside(&self.identity(), ".next")
+    }
+
+    /// The identity of its own that a copy of another host got, until the executor obeys for it.
+    pub(crate) fn identity_own(&self) -> PathBuf {
+        files::beside(&self.identity(), ".own")
+    }
+
+    /// The signed document that makes it so.
+    pub(crate) fn identity_change(&self) -> PathBuf {
+        files::beside(&self.identity(), ".change")
     }
 
     pub(crate) fn config(&self) -> PathBuf {

@@ -58,6 +58,7 @@ impl Executor {
         let state = StateDir::open(&options.state_dir)?;
         let config = Config::load(&state.config())?;
         let trust = Trust::load(&state)?.ok_or_else(|| RunError::NotEnrolled(options.state_dir.clone()))?;
+        let trust = trust.after_change(&state)?;
         let policy = Policy::load(&options.policy)?;
         let providers: Vec<Arc<dyn Provider>> = options
             .providers
@@ -113,6 +114,12 @@ impl Executor {
     /// The folder that everything stands in.
     pub(crate) fn state(&self) -> &StateDir {
         &self.host.state
+    }
+
+    /// Waits until everything has ended, after the wish to stop.
+    pub(crate) async fn until_ended(&self) {
+        // The sender is ours: it is there.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
     /// No new act is begun; what must not be cut off is finished.

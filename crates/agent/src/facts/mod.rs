@@ -61,6 +61,8 @@ pub(crate) fn collect(root: &Path, config: &Config, packages: &PackageSummary, r
         macs: network::macs(Path::new("/sys/class/net")),
         os: os_release(root),
         reboot_pending: reboot_pending(root, &kernel, &virtualisation),
+        machine_id: machine::machine_id(root),
+        product_uuid: if live { machine::product_uuid(root, &virtualisation) } else { String::new() },
         kernel,
         boot_id: boot_id(),
         architecture: if packages.architecture.is_empty() {

@@ -123,6 +123,7 @@ pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, EnrolError> {
     identity.store(&state)?;
     // After the identity: with the former trust and the new identity the agent refuses to run and says why.
     Trust { host: identity.about.host, offer_keys: offer_keys.clone() }.store(&state)?;
+    super::own::discard(&state)?;
     tracing::info!(host.id = %identity.about.host, server.address = %identity.about.server, "enrolled");
     Ok(Enrolled { host: identity.about.host, server: identity.about.server, state_dir: options.state_dir })
 }
@@ -145,11 +146,12 @@ fn refuse_over_existing(state: &StateDir, force: bool) -> Result<(), EnrolError>
 }
 
 /// Sequences and spool belong to the former identity; another server counts anew.
-fn forget_former(state: &StateDir) -> Result<(), DiskError> {
-    for path in [state.sequence(), state.spool(), state.acknowledged_digests(), state.acknowledged_packages()] {
+pub(super) fn forget_former(state: &StateDir) -> Result<(), DiskError> {
+    let inventory = [state.acknowledged_digests(), state.acknowledged_packages()];
+    for path in [state.sequence(), state.spool(), state.last_contact()].into_iter().chain(inventory) {
         files::remove(&path)?;
     }
-    Ok(())
+    super::renewal::forget(state)
 }
 
 /// P-256 because every TLS stack a server may stand behind verifies it.

@@ -7,6 +7,7 @@ use crate::disk::state::{self, StateError};
 use fettle_domain::{HostId, Timestamp};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Cap of each file of the folder.
 const LONGEST: u64 = 1 << 20;
@@ -43,7 +44,12 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     /// Reads it; `None` when this host is not enrolled.
     pub(crate) fn load(state: &StateDir) -> Result<Option<Self>, StateError> {
-        let folder = state.identity();
+        Self::load_from(&state.identity())
+    }
+
+    /// Reads the one that stands in this folder.
+    pub(crate) fn load_from(folder: &Path) -> Result<Option<Self>, StateError> {
+        let folder = folder.to_owned();
         let Some(about) = state::read_json::<About>(&folder.join("about.json"), LONGEST)? else {
             return Ok(None);
         };
@@ -72,7 +78,12 @@ impl Identity {
 
     /// Writes it, in place of an earlier one.
     pub(crate) fn store(&self, state: &StateDir) -> Result<(), StateError> {
-        let folder = state.identity();
+        self.store_in(&state.identity())
+    }
+
+    /// Writes it into this folder, which appears or is exchanged in one step.
+    pub(crate) fn store_in(&self, folder: &Path) -> Result<(), StateError> {
+        let folder = folder.to_owned();
         let scratch = files::beside(&folder, ".new");
         files::remove(&scratch)?;
         files::make_folder(&scratch, 0o700)?;

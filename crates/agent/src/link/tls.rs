@@ -1,6 +1,8 @@
 //! TLS: which server certificates are believed. Before enrolment the one authority whose fingerprint
 //! stands in the token, afterwards the one authority of the identity; the public web's never.
 
+use crate::clock;
+use fettle_domain::Timestamp;
 use ring::digest::{SHA256, digest};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,7 +13,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Keys and certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +93,111 @@ pub(crate) fn mutual(authority: &str, own: &str, own_key: &str) -> Result<Client
     Ok(config)
 }
 
+/// What a certificate that was shown by a server said of its time, when that time is not now.
+#[derive(Debug, Default)]
+pub(crate) struct Shown(Mutex<Option<Validity>>);
+
+impl Shown {
+    /// Whether a moment lies in the time of the certificate that was shown.
+    pub(crate) fn covers(&self, moment: Timestamp) -> bool {
+        clock::lock(&self.0).is_some_and(|validity| validity.from <= moment && moment <= validity.until)
+    }
+}
+
+/// As [`mutual`], but the server's certificate may be out of its time: to learn by how far the clocks
+/// differ, and for nothing else. Name, authority and signatures count as always.
+pub(crate) fn mutual_whatever_the_time(
+    authority: &str,
+    own: &str,
+    own_key: &str,
+) -> Result<(ClientConfig, Arc<Shown>), TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(authority, "certificate of the authority")? {
+        roots.add(root)?;
+    }
+    let shown = Arc::new(Shown::default());
+    let normal = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| Error::General(error.to_string()))?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(WhateverTheTime { normal, shown: shown.clone() }))
+        .with_client_auth_cert(certificates(own, "certificate of this host")?, key(own_key)?)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok((config, shown))
+}
+
+/// From when until when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) from: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
+/// The time of a certificate (PEM).
+pub(crate) fn validity(pem: &str) -> Result<Validity, TlsError> {
+    let der = certificate(pem, "certificate of this host")?;
+    validity_of(&der)
+        .ok_or_else(|| TlsError::Unreadable { what: "certificate of this host", why: "it is no X.509".to_owned() })
+}
+
+fn validity_of(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let moment = |time: x509_parser::time::ASN1Time| Timestamp::from_unix_millis(time.timestamp().saturating_mul(1000));
+    Some(Validity { from: moment(parsed.validity().not_before), until: moment(parsed.validity().not_after) })
+}
+
 /// Whether a certificate is for this key.
 pub(crate) fn belong_together(own: &str, own_key: &str) -> Result<(), TlsError> {
     let chain = certificates(own, "certificate of this host")?;
     let signing = provider().key_provider.load_private_key(key(own_key)?)?;
     Ok(CertifiedKey::new(chain, signing).keys_match()?)
+}
+
+#[derive(Debug)]
+struct WhateverTheTime {
+    normal: Arc<WebPkiServerVerifier>,
+    shown: Arc<Shown>,
+}
+
+impl ServerCertVerifier for WhateverTheTime {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let validity = validity_of(end_entity).ok_or(CertificateError::BadEncoding)?;
+        *clock::lock(&self.shown.0) = Some(validity);
+        let last = u64::try_from(validity.until.unix_seconds()).map_err(|_| CertificateError::BadEncoding)?;
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(last));
+        self.normal.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, then)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.normal.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.normal.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.normal.supported_verify_schemes()
+    }
 }
 
 /// Believes a chain when the certificate with the pinned digest is in it, and it alone as the root

@@ -1,11 +1,12 @@
 //! Checking in: a digest as a sign of life, and what changed since the server last acknowledged.
 
 use super::network::Network;
-use super::{FIRST_WAIT, LONGEST_WAIT, RunError};
+use super::{Exit, FIRST_WAIT, LONGEST_WAIT, RunError};
 use crate::channel::{Answer, ChannelError, Request};
 use crate::clock::{self, Backoff, jittered};
 use crate::disk::state;
 use crate::inventory::{Acknowledged, Snapshot};
+use crate::link::renewal::{Tended, tend};
 use crate::status::LastContact;
 use fettle_domain::Timestamp;
 use fettle_domain::package::InstalledPackage;
@@ -71,7 +72,12 @@ impl Network {
 
     /// One check-in with all that the server needs. Returns when the next is due.
     pub(super) async fn check_in(&self) -> Result<Duration, RunError> {
-        let result = self.check_in_rounds().await;
+        let mut result = self.check_in_rounds().await;
+        match self.tend_identity(&result).await {
+            Tended::Renewed if result.is_err() => result = self.check_in_rounds().await,
+            Tended::Instead(error) => result = Err(error.into()),
+            Tended::Renewed | Tended::NewIdentity | Tended::Nothing => {}
+        }
         if result.is_ok() {
             // A version of the agent that is on trial proves itself by this.
             self.executor.ask(Request::Answered).await?;
@@ -82,7 +88,7 @@ impl Network {
             *answered_at = Some(now);
         }
         let error = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let contact = LastContact { answered_at: *answered_at, tried_at: now, error };
+        let contact = LastContact { answered_at: *answered_at, tried_at: now, error, link: self.client.link() };
         // Only for `fettle agent status`: a full disk must not keep the host silent.
         if let Err(error) = state::write_json(&self.state.last_contact(), &contact) {
             tracing::warn!(error.text = %error, "the last contact cannot be noted");
@@ -92,11 +98,26 @@ impl Network {
         Ok(clock::lock(&self.check_ins.interval).unwrap_or(asked))
     }
 
+    /// Renews the certificate when it is time; the copy of another host ends, to begin as its own.
+    async fn tend_identity(&self, result: &Result<CheckInReply, RunError>) -> Tended {
+        let outcome = match result {
+            Ok(reply) => Ok(reply.server_time),
+            Err(RunError::Client(error)) => Err(error),
+            Err(_) => return Tended::Nothing,
+        };
+        let tended = tend(&self.client, &self.state, outcome).await;
+        if matches!(tended, Tended::NewIdentity) {
+            self.end.send_replace(Some(Exit::NewIdentity));
+        }
+        tended
+    }
+
     async fn check_in_rounds(&self) -> Result<CheckInReply, RunError> {
         let mut want = Vec::new();
         let mut answer = None;
         for _ in 0..ROUNDS {
-            let Prepared { request, packages, trouble } = self.prepare(&want).await?;
+            let Prepared { mut request, packages, trouble } = self.prepare(&want).await?;
+            request.chain = self.client.next_link();
             let reply = self.client.check_in(&request).await?;
             self.note_clock(reply.server_time);
             if let Some(error) = trouble {
@@ -155,6 +176,7 @@ fn put_together(snapshot: Snapshot, kept: &Acknowledged, server_has: &SectionDig
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         time: clock::now(),
         digests,
+        chain: None,
         facts,
         packages: report,
         services,

@@ -9,6 +9,7 @@ mod network;
 mod work;
 
 use crate::channel::{Asking, ChannelError};
+use crate::clock::Backoff;
 use crate::config::ConfigError;
 use crate::deploy::engine::EngineError;
 use crate::disk::state::StateError;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -73,6 +75,9 @@ pub enum Exit {
     Revoked,
     /// The agent's program was replaced: the launcher is to take over.
     HandOver,
+    /// This machine was a copy of another host and is one of its own from now on. [`run`] begins again
+    /// by itself; only the network-facing half ends so.
+    NewIdentity,
 }
 
 /// Why the agent cannot run.
@@ -118,7 +123,19 @@ impl From<DiskError> for RunError {
 
 /// Runs the agent until `shutdown` completes (or, with `once`, for one round).
 pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Result<Exit, RunError> {
-    let executor = Arc::new(Executor::open(&options)?);
+    let mut shutdown = std::pin::pin!(shutdown);
+    // A half that was taken over may say so again and again: that must not keep this one busy.
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    loop {
+        match run_as_one_host(&options, shutdown.as_mut()).await? {
+            Exit::NewIdentity => tokio::time::sleep(backoff.next_wait()).await,
+            exit => return Ok(exit),
+        }
+    }
+}
+
+async fn run_as_one_host(options: &RunOptions, shutdown: Pin<&mut impl Future<Output = ()>>) -> Result<Exit, RunError> {
+    let executor = Arc::new(Executor::open(options)?);
     let once = options.once;
     let stopped = AtomicBool::new(false);
     let told = async {
@@ -140,10 +157,16 @@ pub async fn run(options: RunOptions, shutdown: impl Future<Output = ()>) -> Res
         std::future::pending::<()>().await;
     };
     let halves = async {
-        match &options.network {
+        let exit = match &options.network {
             None => in_one_process(&executor, &options.state_dir, once).await,
             Some(process) => child::in_two_processes(&executor, process, once).await,
+        };
+        if matches!(exit, Ok(Exit::NewIdentity)) && !once {
+            // What is under way ends before another one opens the folder.
+            executor.stop();
+            executor.until_ended().await;
         }
+        exit
     };
     let exit = tokio::select! {
         exit = halves => exit,
@@ -185,7 +208,7 @@ pub async fn run_network(socket: OwnedFd, state_dir: &Path, once: bool) -> Resul
 async fn network_half(socket: UnixStream, state_dir: &Path, once: bool) -> Result<Exit, RunError> {
     let state = StateDir::peek(state_dir);
     let identity = Identity::load(&state)?.ok_or_else(|| RunError::NotEnrolled(state_dir.to_owned()))?;
-    let client = Client::enrolled(&identity)?;
+    let client = Client::enrolled(&identity)?.with_chain_of(&state);
     let (asking, answers) = Asking::over(socket);
     let network = Network::new(state, client, asking);
     let listening = async {

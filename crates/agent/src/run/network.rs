@@ -9,7 +9,7 @@ use crate::channel::{Answer, Asking, ChannelError, Notice, Request};
 use crate::clock::Backoff;
 use crate::disk::StateDir;
 use crate::inventory::Acknowledged;
-use crate::link::{Client, ClientError};
+use crate::link::{Client, ClientError, own};
 use fettle_domain::HostId;
 use fettle_wire::agent::Report;
 use std::future::Future;
@@ -33,7 +33,7 @@ pub(super) struct Network {
     reports: Notify,
     /// The host was changed: check in.
     pub(super) changed: Notify,
-    end: watch::Sender<Option<Exit>>,
+    pub(super) end: watch::Sender<Option<Exit>>,
 }
 
 impl Network {
@@ -76,6 +76,7 @@ impl Network {
         else {
             return Err(ChannelError::Other.into());
         };
+        let host = own::settle(&self.client, &self.state, host, obeyed)?;
         if obeyed != host {
             return Err(RunError::Work(format!(
                 "the certificate of this machine is that of {host}, its executor obeys orders for {obeyed}: enrol again with a new token and --force"
@@ -185,7 +186,7 @@ impl Network {
         let Some(first) = entries.first().map(|entry| entry.sequence) else {
             return Ok(Reported { more: false, live });
         };
-        let reply = self.client.report(&Report { entries }).await?;
+        let reply = self.client.report(&Report { link: self.client.link(), entries }).await?;
         self.executor.ask(Request::Acknowledge { up_to: reply.acknowledged }).await?;
         Ok(Reported { more: reply.acknowledged >= first, live })
     }
@@ -204,6 +205,7 @@ impl Network {
                 self.failed("once", &error, Duration::ZERO);
                 Ok(Exit::Revoked)
             }
+            Err(_) if *self.end.borrow() == Some(Exit::NewIdentity) => Ok(Exit::NewIdentity),
             Err(error) => Err(error),
             Ok(()) if failed => Ok(Exit::DeploymentFailed),
             Ok(()) => Ok(Exit::Done),

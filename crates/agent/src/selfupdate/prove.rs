@@ -84,6 +84,8 @@ async fn check_in(state_dir: &Path) -> Result<(), RunError> {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         time: clock::now(),
         digests,
+        // No link of the chain: that stays the running version's business as well.
+        chain: None,
         facts: None,
         packages: None,
         services: None,

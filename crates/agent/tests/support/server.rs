@@ -42,6 +42,10 @@ pub struct World {
     /// Parts of logs, and how many bytes of them are taken.
     pub log_parts: Vec<LogPart>,
     pub log_room: u64,
+    /// Every request's path with its query.
+    pub asked: Vec<String>,
+    /// By how many days the server's clock is ahead of this machine's.
+    pub days_ahead: i64,
 }
 
 impl World {
@@ -91,7 +95,7 @@ impl World {
             (&self.digests.services, &request.digests.services, Section::Services),
         ];
         want.extend(compare.into_iter().filter(|(ours, theirs, _)| ours != theirs).map(|(_, _, section)| section));
-        CheckInReply { want, next_seconds: 5, server_time: now() }
+        CheckInReply { want, chain_unsettled: false, next_seconds: 5, server_time: days_on(self.days_ahead) }
     }
 
     fn log(&mut self, part: LogPart) -> LogReply {
@@ -125,6 +129,11 @@ pub fn now() -> Timestamp {
     Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap())
 }
 
+/// So many days from now (negative: before).
+pub fn days_on(days: i64) -> Timestamp {
+    Timestamp::from_unix_millis(now().unix_millis() + days * 24 * 3600 * 1000)
+}
+
 /// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -145,9 +154,15 @@ impl Authority {
         CertificateSigningRequestParams::from_pem(csr).unwrap().signed_by(&self.issuer).unwrap().pem()
     }
 
-    fn server_config(&self) -> ServerConfig {
+    /// With a certificate that is valid for a year around the server's own time.
+    fn server_config(&self, days_ahead: i64) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let moment = |days: i64| {
+            let base = rcgen::date_time_ymd(1970, 1, 1);
+            base + Duration::from_secs(u64::try_from(days_on(days_ahead + days).unix_seconds()).unwrap())
+        };
+        (params.not_before, params.not_after) = (moment(-180), moment(180));
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
@@ -193,9 +208,14 @@ impl Server {
     }
 
     pub fn start_with(authority: Arc<Authority>, at: SocketAddr) -> Self {
+        Self::start_ahead(authority, at, 0)
+    }
+
+    /// With a clock that is so many days ahead of this machine's.
+    pub fn start_ahead(authority: Arc<Authority>, at: SocketAddr, days_ahead: i64) -> Self {
         let key = SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
         let shared = Arc::new(Shared {
-            world: Mutex::default(),
+            world: Mutex::new(World { days_ahead, ..World::default() }),
             changed: Condvar::new(),
             work: Notify::new(),
             authority: authority.clone(),
@@ -205,7 +225,7 @@ impl Server {
         let listener = std::net::TcpListener::bind(at).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(authority.server_config()));
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server_config(days_ahead)));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = shared.clone();
         let thread = std::thread::spawn(move || {
@@ -355,6 +375,8 @@ fn problem(status: u16, kind: &str) -> (u16, Vec<u8>) {
 
 async fn answer(shared: &Shared, target: &str, body: &[u8], named: bool) -> (u16, Vec<u8>) {
     let path = target.split('?').next().unwrap_or_default();
+    shared.world.lock().unwrap().asked.push(target.to_owned());
+    shared.changed.notify_all();
     if path == "/agent/v1/work" {
         wait_for_work(shared, target).await;
     }

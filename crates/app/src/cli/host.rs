@@ -18,7 +18,7 @@ pub enum Host {
         /// Column to sort by: name, state, os or last_seen; with `-` before it the greatest first [default: name]
         #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
         sort: Option<String>,
-        /// enrolling, managed, silent, imported or retired [default: all but the retired]
+        /// discovered, enrolling, managed, silent, imported or retired [default: all but the retired]
         #[arg(long)]
         state: Option<String>,
         /// Only in this group
@@ -55,6 +55,24 @@ pub enum Host {
         /// Files, compressed or not
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+    },
+    /// Accept the copy of a host (state discovered) as a host of its own
+    Accept {
+        /// Id or unique name
+        host: String,
+    },
+    /// Say that a host is an older one, installed anew: groups and history go over
+    Merge {
+        /// The newer host: id or unique name
+        host: String,
+        /// The older host, which is revoked: id or unique name
+        #[arg(long)]
+        with: String,
+    },
+    /// Say that a host is none of those it resembles
+    Dismiss {
+        /// Id or unique name
+        host: String,
     },
     /// Revoke a host: its certificate is refused from now on
     Revoke {

@@ -146,7 +146,7 @@ fn ended(exit: Exit) -> Result<(), Failure> {
             .advise("If the machine is to be managed again: fettle agent enrol --force with a fresh token.")),
         Exit::DeploymentFailed => Err(Failure::failed("a deployment failed, was undone by itself or is stuck")
             .advise("fettle agent status tells which; the server shows its log.")),
-        Exit::Stopped | Exit::Done | Exit::HandOver => Ok(()),
+        Exit::Stopped | Exit::Done | Exit::HandOver | Exit::NewIdentity => Ok(()),
     }
 }
 

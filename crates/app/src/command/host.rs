@@ -28,6 +28,7 @@ pub async fn run(command: &Host, form: Output) -> Result<(), Failure> {
                 flexible("OPERATING SYSTEM", "/os"),
                 fixed("REBOOT", "/reboot_pending"),
                 fixed("LAST SEEN", "/last_seen"),
+                flexible("SEE TO", "/notices"),
             ];
             answer_table(
                 &answer,
@@ -52,6 +53,18 @@ pub async fn run(command: &Host, form: Output) -> Result<(), Failure> {
             answer_table(&answer, &columns, form, "No package fits.")
         }
         Host::Import { files } => import::run(&client, files, form).await,
+        Host::Accept { host } => {
+            client.post(&format!("/hosts/{}/accept", escape(host)), &json!({})).await?;
+            output::line(&format!("{host} is accepted: a host of its own from its next check-in on"))
+        }
+        Host::Merge { host, with } => {
+            client.post(&format!("/hosts/{}/merge", escape(host)), &json!({ "with": with })).await?;
+            output::line(&format!("{host} goes on as {with}, with its groups and history; {with} itself is revoked"))
+        }
+        Host::Dismiss { host } => {
+            client.post(&format!("/hosts/{}/dismiss", escape(host)), &json!({})).await?;
+            output::line(&format!("{host} is another machine than those it resembles"))
+        }
         Host::Revoke { host, reason } => {
             client.post(&format!("/hosts/{}/revoke", escape(host)), &json!({ "reason": reason })).await?;
             output::line(&format!("{host} is revoked: its certificate is refused from now on"))
@@ -147,6 +160,8 @@ fn show(answer: &Value, form: Output) -> Result<(), Failure> {
         ),
         ("Packages", of("/packages")),
         ("Reboot needed", of("/reboot_reasons")),
+        ("Certificate until", of("/identity/certificate_expires_at")),
+        ("See to", see_to(answer)),
         ("Findings", if findings.is_empty() { "none".to_owned() } else { findings.join(", ") }),
     ];
     output::print(&output::pairs(&pairs, output::width()))?;
@@ -159,6 +174,34 @@ fn show(answer: &Value, form: Output) -> Result<(), Failure> {
     ];
     let services = json!({ "items": answer.get("services") });
     output::print(&format!("\n{}", output::table(&services, &columns, output::width(), "No service was seen.")))
+}
+
+/// What is doubtful about which machine it is, with the command that answers.
+fn see_to(answer: &Value) -> String {
+    let of = |pointer: &str| output::cell(answer.pointer(pointer));
+    let list = |pointer: &str| answer.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut lines = Vec::new();
+    if answer.pointer("/identity/copy_of/id").is_some() && of("/summary/state") == "discovered" {
+        let (origin, id) = (of("/identity/copy_of/name"), of("/summary/id"));
+        lines.push(format!("a copy of {origin} waits: fettle host accept {id}, or fettle host revoke {id}"));
+    }
+    if of("/identity/cloned_at") != "-" {
+        lines.push(format!("two machines with its identity, last noticed {}", of("/identity/cloned_at")));
+    }
+    if of("/identity/clock") != "-" {
+        lines.push(format!("its clock is {}: set it there", of("/identity/clock")));
+    }
+    for one in list("/identity/may_be") {
+        let cell = |pointer: &str| output::cell(one.pointer(pointer));
+        lines.push(format!(
+            "may be {} ({}), installed anew: fettle host merge {} --with {}, or fettle host dismiss",
+            cell("/host/name"),
+            cell("/state"),
+            of("/summary/id"),
+            cell("/host/id")
+        ));
+    }
+    if lines.is_empty() { "nothing".to_owned() } else { lines.join("; ") }
 }
 
 /// Runs `fettle group`.

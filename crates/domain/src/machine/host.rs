@@ -3,7 +3,7 @@ use super::machine;
 machine! { "host",
 /// Where a host stands.
 HostState {
-    /// Seen on the network, not managed.
+    /// Seen (on the network, or as the clone of a host), not managed.
     Discovered = "discovered",
     /// Certificate issued, first inventory awaited.
     Enrolling = "enrolling",
@@ -43,7 +43,7 @@ fn next(state: HostState, event: HostEvent) -> Option<HostState> {
         (S::Discovered | S::Imported, E::Import) => S::Imported,
         (S::Enrolling | S::Managed | S::Silent, E::Report) => S::Managed,
         (S::Enrolling | S::Managed, E::FallSilent) => S::Silent,
-        (S::Imported | S::Enrolling | S::Managed | S::Silent, E::Retire) => S::Retired,
+        (S::Discovered | S::Imported | S::Enrolling | S::Managed | S::Silent, E::Retire) => S::Retired,
         _ => return None,
     })
 }

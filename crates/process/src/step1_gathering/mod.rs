@@ -6,6 +6,7 @@
 
 mod findings;
 mod groups;
+mod identity;
 mod index;
 mod judge;
 mod kernel;
@@ -13,6 +14,7 @@ mod sources;
 
 pub use findings::{ExistingFinding, FindingAction, Ranked, decide_findings};
 pub use groups::{SourceGroup, source_groups};
+pub use identity::{KnownChain, OtherHost, PresentedLink, Speaker, is_own_mac, likeness, same_machine, who_speaks};
 pub use index::{AdvisoryIndex, Statements};
 pub use judge::{judge, state_of};
 pub use sources::{source_of, sources_of};
@@ -43,5 +45,7 @@ pub fn present_on_host(index: &AdvisoryIndex, host: HostPicture<'_>) -> Vec<Verd
     source_groups(host).iter().flat_map(|group| group.present(index)).collect()
 }
 
+#[cfg(test)]
+mod identity_tests;
 #[cfg(test)]
 mod tests;

@@ -179,6 +179,7 @@ pub fn facts(number: usize, id: HostId) -> String {
         tags: vec!["production".into(), format!("role-{}", number % ROLES)],
         reboot_pending: Vec::new(),
         read_only: false,
+        ..HostFacts::default()
     };
     serde_json::to_string(&facts).unwrap()
 }

@@ -193,6 +193,9 @@ fn conduct(mut options: Options) {
     }
 }
 
+/// Of the fleet's certificates.
+const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
 fn make_fleet(identity: &Identity, hosts: usize) -> Fleet {
     let keys: Vec<rcgen::KeyPair> = (0..KEYS).map(|_| rcgen::KeyPair::generate().unwrap()).collect();
     let requests: Vec<String> = keys
@@ -203,7 +206,7 @@ fn make_fleet(identity: &Identity, hosts: usize) -> Fleet {
         .collect();
     let hosts = (0..hosts).map(|number| {
         let id: HostId = clock::fresh();
-        (id, identity.issue_client_certificate(&requests[number % KEYS], id).unwrap())
+        (id, identity.issue_client_certificate(&requests[number % KEYS], id, clock::now(), LIFE).unwrap().pem)
     });
     Fleet {
         authority: identity.authority_pem().to_owned(),

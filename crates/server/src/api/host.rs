@@ -14,7 +14,7 @@ use fettle_domain::access::Permission;
 use fettle_wire::api::finding::Explanation;
 use fettle_wire::api::host::{
     EnrolmentTokenCreate, EnrolmentTokenList, EnrolmentTokenMade, GroupCreate, GroupList, GroupMembers, GroupView,
-    HostCounts, HostDetail, HostList, HostRevoke, PackageList,
+    HostCounts, HostDetail, HostList, HostMerge, HostRevoke, PackageList,
 };
 use serde::Deserialize;
 
@@ -22,7 +22,10 @@ const QUERY: &[QueryField] = &[
     sort("name (when absent), state, os or last_seen; with `-` before it the greatest first"),
     AFTER,
     LIMIT,
-    QueryField { name: "state", summary: "enrolling, managed, silent, retired; absent: all but the retired" },
+    QueryField {
+        name: "state",
+        summary: "discovered, enrolling, managed, silent, imported, retired; absent: all but the retired",
+    },
     QueryField { name: "group", summary: "only in this group (name)" },
     QueryField { name: "codename", summary: "only of this release" },
     QueryField { name: "restart_needed", summary: "true: only those that need a restart of services or a reboot" },
@@ -45,6 +48,15 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .response::<Explanation>(),
         Endpoint::post("/hosts/{host}/revoke", P::HostManage, "Revoke a host: its certificate is refused", revoke)
             .request::<HostRevoke>(),
+        Endpoint::post("/hosts/{host}/accept", P::HostEnrol, "Accept the copy of a host as a host of its own", accept),
+        Endpoint::post("/hosts/{host}/merge", P::HostManage, "Say that a host is an older one, installed anew", merge)
+            .request::<HostMerge>(),
+        Endpoint::post(
+            "/hosts/{host}/dismiss",
+            P::HostManage,
+            "Say that a host is none of those it resembles",
+            dismiss,
+        ),
         Endpoint::get("/groups", P::HostRead, "List groups", groups).response::<GroupList>(),
         Endpoint::post("/groups", P::HostManage, "Make a group", group_create)
             .request::<GroupCreate>()
@@ -133,6 +145,34 @@ async fn revoke(
     Body(request): Body<HostRevoke>,
 ) -> Result<StatusCode, Refusal> {
     ops::host::revoke(&state, &actor, &host, request.reason).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn accept(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(host): PathParam<String>,
+) -> Result<StatusCode, Refusal> {
+    ops::identity::accept(&state, &actor, &host).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn merge(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(host): PathParam<String>,
+    Body(request): Body<HostMerge>,
+) -> Result<StatusCode, Refusal> {
+    ops::identity::merge(&state, &actor, &host, &request.with).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn dismiss(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Actor>,
+    PathParam(host): PathParam<String>,
+) -> Result<StatusCode, Refusal> {
+    ops::identity::dismiss(&state, &actor, &host).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

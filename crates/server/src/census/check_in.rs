@@ -1,6 +1,9 @@
 //! A sign of life, with what changed. The host's digests are compared with the store's; a section
 //! that differs is taken from the request, or asked for.
 
+use super::chain;
+use super::likeness::marks_of;
+use crate::admission;
 use crate::extract::Body;
 use crate::problem::Refusal;
 use crate::{AppState, PeerHost, clock};
@@ -11,13 +14,16 @@ use fettle_content::sha256_hex;
 use fettle_domain::machine::{HostEvent, HostState};
 use fettle_domain::package::{InstalledPackage, apply_difference};
 use fettle_domain::{HostId, Timestamp};
-use fettle_store::systems::host::{self, HostFactsColumns, HostHead};
+use fettle_store::systems::host::{self, HostFactsColumns};
+use fettle_store::systems::host_seen::{HostHead, Seen};
 use fettle_store::systems::inventory::{self, PackageDictionary};
 use fettle_store::systems::package_dictionary::Learned;
+use fettle_store::systems::{host_identity, host_likeness};
 use fettle_store::{Connection, StoreError};
 use fettle_wire::agent::{CheckIn, CheckInReply, HostFacts, PackagesReport, Section, Service};
 use fettle_wire::api::problem::kind;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most packages of a host.
 const PACKAGES: usize = 50_000;
@@ -25,6 +31,8 @@ const PACKAGES: usize = 50_000;
 const SERVICES: usize = 20_000;
 /// Longest text in a package or service.
 const TEXT: usize = 1024;
+/// Clocks that are further apart are told.
+const CLOCK_BOUND: Duration = Duration::from_secs(300);
 /// Tries when another server writes the same rows at the same moment.
 const TRIES: u32 = 3;
 
@@ -33,11 +41,43 @@ pub(super) async fn check_in(
     Extension(peer): Extension<PeerHost>,
     Body(check_in): Body<CheckIn>,
 ) -> Result<Json<CheckInReply>, Refusal> {
-    let host = peer.require()?;
+    let peer = peer.require()?;
     check_digests(&check_in)?;
-    let head = state.intake.seen(host).await?.ok_or_else(|| Refusal::host_revoked(host))?;
-    let want = take(&state, host, &head, check_in).await?;
-    Ok(Json(CheckInReply { want, next_seconds: state.settings.hosts.check_in_seconds, server_time: clock::now() }))
+    let link = chain::presented(check_in.chain.as_ref())?;
+    let seen = Seen {
+        key: peer.key.to_vec(),
+        previous: link.previous.clone(),
+        link: link.link.clone(),
+        ..Seen::plain(peer.host, clock::now())
+    };
+    let Some(head) = state.intake.seen(seen).await? else { return Err(admission::why_not(&state, peer).await) };
+    admission::admit(&state, peer, head.state, &head.keys).await?;
+    let known = link.link.is_empty() || head.link == link.link;
+    let settled = known || chain::settle(&state, peer.host, link, check_in.facts.as_ref()).await?;
+    let want = if settled {
+        take(&state, peer.host, &head, check_in).await?
+    } else {
+        // Who it is has to be seen first; nothing is taken before.
+        vec![Section::Facts]
+    };
+    Ok(Json(CheckInReply {
+        want,
+        chain_unsettled: !settled,
+        next_seconds: state.settings.hosts.check_in_seconds,
+        server_time: clock::now(),
+    }))
+}
+
+/// How far a host's clock is ahead in milliseconds; nothing within bounds, where a way through the
+/// network and a slow host may account for it.
+fn clock_apart(host: Timestamp, now: Timestamp) -> i64 {
+    let apart = host.unix_millis().saturating_sub(now.unix_millis());
+    if apart.unsigned_abs() <= CLOCK_BOUND.as_millis().try_into().unwrap_or(u64::MAX) { 0 } else { apart }
+}
+
+/// Whether that is news: a drift of a tenth is not.
+fn clock_is_news(known: i64, apart: i64) -> bool {
+    (known == 0) != (apart == 0) || known.saturating_sub(apart).unsigned_abs() > known.unsigned_abs() / 10
 }
 
 /// Without these a host without any inventory would count as one that reported.
@@ -60,6 +100,10 @@ async fn take(state: &AppState, host: HostId, head: &HostHead, check_in: CheckIn
     let version = bounded("agent_version", check_in.agent_version, 64)?;
     if head.agent_version != version {
         changes.agent_version = Some(version);
+    }
+    let apart = clock_apart(check_in.time, clock::now());
+    if clock_is_news(head.clock_apart, apart) {
+        changes.clock_apart = Some(apart);
     }
     if head.facts_digest != check_in.digests.facts {
         match check_in.facts {
@@ -92,7 +136,8 @@ async fn take(state: &AppState, host: HostId, head: &HostHead, check_in: CheckIn
 #[derive(Default)]
 struct Changes {
     agent_version: Option<String>,
-    facts: Option<HostFactsColumns>,
+    clock_apart: Option<i64>,
+    facts: Option<(HostFactsColumns, Vec<String>)>,
     packages: Option<(String, Vec<InstalledPackage>)>,
     services: Option<(String, String, i64)>,
     /// Everything is there, and the host does not count as managed yet.
@@ -101,7 +146,7 @@ struct Changes {
 
 impl Changes {
     fn any(&self) -> bool {
-        self.inventory() || self.reported || self.agent_version.is_some()
+        self.inventory() || self.reported || self.agent_version.is_some() || self.clock_apart.is_some()
     }
 
     /// Whether anything of what findings rest on changed.
@@ -120,8 +165,12 @@ impl Changes {
         if let Some(version) = &self.agent_version {
             host::host_set_agent_version(connection, host, version)?;
         }
-        if let Some(facts) = &self.facts {
+        if let Some(apart) = self.clock_apart {
+            host_identity::host_set_clock(connection, host, apart)?;
+        }
+        if let Some((facts, marks)) = &self.facts {
             host::host_set_facts(connection, host, facts)?;
+            host_likeness::host_marks_set(connection, host, marks)?;
         }
         if let Some((digest, packages)) = &self.packages {
             learned = inventory::package_set_put(connection, dictionary, digest, packages)?;
@@ -188,7 +237,7 @@ fn json_of<T: serde::Serialize>(value: &T, section: &str) -> Result<String, Refu
     serde_json::to_string(value).map_err(|error| too_much(section, &error.to_string()))
 }
 
-pub(super) fn facts_columns(facts: HostFacts, digest: &str) -> Result<HostFactsColumns, Refusal> {
+pub(super) fn facts_columns(facts: HostFacts, digest: &str) -> Result<(HostFactsColumns, Vec<String>), Refusal> {
     let json = json_of(&facts, "facts")?;
     if json.len() > 256 << 10 {
         return Err(too_much("facts", "more than 256 KB of facts"));
@@ -196,15 +245,13 @@ pub(super) fn facts_columns(facts: HostFacts, digest: &str) -> Result<HostFactsC
     if sha256_hex(json.as_bytes()) != digest {
         return Err(wrong_digest("facts"));
     }
-    Ok(columns_of(&facts, json, digest))
+    Ok((columns_of(&facts, json, digest), marks_of(&facts).1))
 }
 
 /// Facts as the store keeps them. Lists show the columns, so those are cut to what a list can show.
 pub(super) fn columns_of(facts: &HostFacts, json: String, digest: &str) -> HostFactsColumns {
-    let shown = |text: &str, longest: usize| text.chars().filter(|c| !c.is_control()).take(longest).collect::<String>();
-    let name = shown(if facts.fqdn.is_empty() { &facts.name } else { &facts.fqdn }, 253);
     HostFactsColumns {
-        name: if name.is_empty() { "unnamed".to_owned() } else { name },
+        name: shown_name(facts),
         os_id: shown(&facts.os.id, 64),
         os_codename: shown(&facts.os.codename, 64),
         os_name: shown(&facts.os.pretty_name, 200),
@@ -212,6 +259,16 @@ pub(super) fn columns_of(facts: &HostFacts, json: String, digest: &str) -> HostF
         json,
         digest: digest.to_owned(),
     }
+}
+
+fn shown(text: &str, longest: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(longest).collect()
+}
+
+/// What a host is called.
+pub(super) fn shown_name(facts: &HostFacts) -> String {
+    let name = shown(if facts.fqdn.is_empty() { &facts.name } else { &facts.fqdn }, 253);
+    if name.is_empty() { "unnamed".to_owned() } else { name }
 }
 
 pub(super) fn service_columns(services: Vec<Service>, digest: &str) -> Result<(String, String, i64), Refusal> {

@@ -2,6 +2,7 @@
 //! is taken in the same write that makes the host, so a refused enrolment costs nothing.
 
 use super::check_in::columns_of;
+use super::likeness::keep_and_compare;
 use crate::access::limit;
 use crate::extract::Body;
 use crate::listener::PeerAddress;
@@ -15,7 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fettle_domain::HostId;
 use fettle_store::systems::audit::{self, AuditRecord};
 use fettle_store::systems::enrolment_token::{self, TokenUse};
-use fettle_store::systems::{group, host};
+use fettle_store::systems::{group, host, host_identity};
 use fettle_wire::agent::{EnrolReply, EnrolRequest, problem};
 use fettle_wire::api::problem::kind;
 
@@ -52,17 +53,21 @@ async fn admit(state: &AppState, request: EnrolRequest) -> Result<EnrolReply, Re
     let host: HostId = clock::fresh();
     let certificate = state
         .identity
-        .issue_client_certificate(&request.csr, host)
+        .issue_client_certificate(&request.csr, host, now, state.settings.hosts.certificate_life())
         .map_err(|error| bad_request("csr", &error.to_string()))?;
     let json = serde_json::to_string(&request.facts).map_err(|error| bad_request("facts", &error.to_string()))?;
     let columns = columns_of(&request.facts, json, "");
     let version: String = request.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
+    let facts = request.facts;
+    let (key, expires_at) = (certificate.key, certificate.expires_at);
     let taken = state
         .store
         .write(move |connection| {
             let taken = enrolment_token::enrolment_token_use(connection, &secret, now)?;
             if let TokenUse::Taken(token, group) = &taken {
                 host::host_create(connection, host, &columns, &version, now)?;
+                host_identity::host_identity_create(connection, host, &key, expires_at, None)?;
+                keep_and_compare(connection, host, &facts, now)?;
                 if let Some(group) = group {
                     group::group_add(connection, *group, host)?;
                 }
@@ -80,7 +85,7 @@ async fn admit(state: &AppState, request: EnrolRequest) -> Result<EnrolReply, Re
     accept(taken)?;
     Ok(EnrolReply {
         host,
-        certificate,
+        certificate: certificate.pem,
         authority: state.identity.authority_pem().to_owned(),
         offer_keys: vec![state.identity.offer_key.public().to_base64()],
         server_time: now,

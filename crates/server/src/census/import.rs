@@ -123,7 +123,7 @@ fn checked(scan: Scan, actor: &Actor, now: Timestamp) -> Result<Taken, OpsError>
     };
     Ok(Taken {
         import,
-        facts: facts_columns(scan.facts, &scan.digests.facts).map_err(refused)?,
+        facts: facts_columns(scan.facts, &scan.digests.facts).map_err(refused)?.0,
         packages: (scan.digests.packages, scan.packages),
         services: service_columns(scan.services, &scan.digests.services).map_err(refused)?,
     })

@@ -1,9 +1,8 @@
 //! Signs of life, written by the hundred: one statement, one commit, many hosts.
 
 use crate::{AppState, clock};
-use fettle_domain::HostId;
 use fettle_store::StoreError;
-use fettle_store::systems::host::{self, HostHead};
+use fettle_store::systems::host_seen::{HostHead, Seen, host_seen};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,7 +12,7 @@ const QUEUE: usize = 8192;
 const GROUP: usize = 512;
 
 type Answer = Result<Option<HostHead>, StoreError>;
-type Ticket = (HostId, oneshot::Sender<Answer>);
+type Ticket = (Seen, oneshot::Sender<Answer>);
 
 /// The way into the store.
 pub struct Intake {
@@ -29,11 +28,12 @@ impl Default for Intake {
 }
 
 impl Intake {
-    /// Notes that a host spoke; answers, after the commit, what the store has of it. `None`: no such host.
-    pub async fn seen(&self, host: HostId) -> Answer {
+    /// Notes that a host spoke; answers, after the commit, what the store has of it. `None`: no such
+    /// host, or it may not speak (so).
+    pub async fn seen(&self, seen: Seen) -> Answer {
         let closing = || StoreError::Unavailable { cause: "the server is closing".into() };
         let (ticket, answer) = oneshot::channel();
-        self.sender.send((host, ticket)).await.map_err(|_| closing())?;
+        self.sender.send((seen, ticket)).await.map_err(|_| closing())?;
         answer.await.map_err(|_| closing())?
     }
 }
@@ -60,13 +60,14 @@ pub(super) async fn run(state: AppState) {
 
 async fn write(state: &AppState, group: Vec<Ticket>) {
     let now = clock::now();
-    let mut hosts: Vec<_> = group.iter().map(|(host, _)| (*host, now)).collect();
+    let mut hosts: Vec<Seen> = group.iter().map(|(seen, _)| Seen { at: now, ..seen.clone() }).collect();
     hosts.sort_unstable();
-    hosts.dedup();
-    let heads = state.store.write(move |connection| host::host_seen(connection, &hosts)).await;
-    for (host, answer) in group {
+    // Twice in a group is who hung up and came again: its second word is answered by what the first left.
+    hosts.dedup_by_key(|seen| seen.host);
+    let heads = state.store.write(move |connection| host_seen(connection, &hosts)).await;
+    for (seen, answer) in group {
         let head = match &heads {
-            Ok(heads) => Ok(heads.get(&host).cloned()),
+            Ok(heads) => Ok(heads.get(&seen.host).cloned()),
             Err(error) => Err(error.clone()),
         };
         // An agent that hung up does not want the answer.

@@ -2,9 +2,10 @@
 
 use super::take::clean;
 use crate::extract::Body;
+use crate::identity::PeerCertificate;
 use crate::live::LiveEvent;
 use crate::problem::Refusal;
-use crate::{AppState, PeerHost, clock};
+use crate::{AppState, PeerHost, admission, clock};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -48,11 +49,10 @@ pub(super) async fn log(
     Extension(peer): Extension<PeerHost>,
     Body(part): Body<LogPart>,
 ) -> std::result::Result<Json<LogReply>, Refusal> {
-    let host = peer.require()?;
+    let peer = peer.require()?;
     check(&part)?;
     let now = clock::now();
-    let taken = state.store.write(move |connection| take(connection, host, &part, now)).await?;
-    let Some((reply, change)) = taken else { return Err(Refusal::host_revoked(host)) };
+    let (reply, change) = state.store.write(move |connection| take(connection, peer, &part, now)).await??;
     if let Some(change) = change {
         let json = serde_json::json!({ "change": change.to_string() }).to_string();
         state.live.publish(LiveEvent { change: Some(change), kind: "change.events".to_owned(), json });
@@ -84,23 +84,25 @@ fn check(part: &LogPart) -> std::result::Result<(), Refusal> {
     Ok(())
 }
 
-type Taken = Option<(LogReply, Option<ChangeId>)>;
+type Taken = std::result::Result<(LogReply, Option<ChangeId>), Refusal>;
 
-/// `None`: the host is revoked or unknown. A part that is not wanted (any more) changes nothing.
-fn take(connection: &mut Connection, host: HostId, part: &LogPart, now: Timestamp) -> Result<Taken> {
-    use fettle_domain::machine::HostState;
-    let standing = work::work_standing(connection, host)?;
-    if standing.is_none_or(|standing| standing.state == HostState::Retired) {
-        return Ok(None);
+/// A part that is not wanted (any more) changes nothing.
+fn take(connection: &mut Connection, peer: PeerCertificate, part: &LogPart, now: Timestamp) -> Result<Taken> {
+    let host = peer.host;
+    let Some(standing) = work::work_standing(connection, host)? else { return Ok(Err(Refusal::host_revoked(host))) };
+    match admission::check(peer, standing.state, &standing.keys, now) {
+        Ok(true) => admission::first_use(connection, peer, now)?,
+        Ok(false) => {}
+        Err(refusal) => return Ok(Err(refusal)),
     }
     let found = log_request::log_request_get(connection, part.request)?;
     let unwanted = LogReply { next: part.from, wanted: false, most_bytes: 0 };
     let Some(request) = found.filter(|request| request.host == host && request.expires_at > now) else {
-        return Ok(Some((unwanted, None)));
+        return Ok(Ok((unwanted, None)));
     };
     if request.done || request.next_line != part.from {
         // The answer to an earlier part got lost: the host goes on where this server is.
-        return Ok(Some((reply(&request), None)));
+        return Ok(Ok((reply(&request), None)));
     }
     let after = after(&request, part);
     let lines: Vec<LogLine> = part.lines.iter().filter(|line| line.number < after.next_line).map(cleaned).collect();
@@ -110,7 +112,7 @@ fn take(connection: &mut Connection, host: HostId, part: &LogPart, now: Timestam
         return Err(StoreError::conflict(request.id));
     }
     if !after.done {
-        return Ok(Some((reply(&after), None)));
+        return Ok(Ok((reply(&after), None)));
     }
     let deployment = deployment::deployment_get(connection, request.deployment)?;
     let event = NewEvent {
@@ -124,7 +126,7 @@ fn take(connection: &mut Connection, host: HostId, part: &LogPart, now: Timestam
         anomaly: false,
     };
     change_event_add(connection, deployment.change, &event, now)?;
-    Ok(Some((reply(&after), Some(deployment.change))))
+    Ok(Ok((reply(&after), Some(deployment.change))))
 }
 
 fn reply(request: &LogRequest) -> LogReply {

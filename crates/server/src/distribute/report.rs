@@ -2,14 +2,14 @@
 
 use super::take::{self, Taken};
 use crate::extract::Body;
+use crate::identity::PeerCertificate;
 use crate::live::LiveEvent;
 use crate::problem::Refusal;
-use crate::{AppState, PeerHost, clock};
+use crate::{AppState, PeerHost, admission, clock};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use fettle_domain::HostId;
-use fettle_domain::machine::HostState;
 use fettle_store::systems::{agent_report, work};
 use fettle_store::{Connection, Result, StoreError};
 use fettle_wire::agent::{Report, ReportEntry, ReportReply};
@@ -25,7 +25,8 @@ pub(super) async fn report(
     Extension(peer): Extension<PeerHost>,
     Body(report): Body<Report>,
 ) -> std::result::Result<Json<ReportReply>, Refusal> {
-    let host = peer.require()?;
+    let peer = peer.require()?;
+    let host = peer.host;
     if report.entries.len() > ENTRIES {
         let detail = format!("{} entries; at most {ENTRIES} are taken at once", report.entries.len());
         return Err(Refusal::new(
@@ -38,35 +39,42 @@ pub(super) async fn report(
     }
     let mut entries = report.entries;
     entries.sort_by_key(|entry| entry.sequence);
-    let (acknowledged, taken) = store(&state, host, entries).await?.ok_or_else(|| Refusal::host_revoked(host))?;
+    let (acknowledged, taken) = store(&state, peer, report.link, entries).await??;
     tell(&state, host, &taken);
     Ok(Json(ReportReply { acknowledged }))
 }
 
-type Stored = Option<(u64, Taken)>;
+type Stored = std::result::Result<(u64, Taken), Refusal>;
 
-async fn store(state: &AppState, host: HostId, entries: Vec<ReportEntry>) -> Result<Stored> {
-    let entries = std::sync::Arc::new(entries);
+async fn store(state: &AppState, peer: PeerCertificate, link: String, entries: Vec<ReportEntry>) -> Result<Stored> {
+    let entries = std::sync::Arc::new((link, entries));
     let mut attempt = 1;
     loop {
         let entries = entries.clone();
         let now = clock::now();
-        match state.store.write(move |connection| take_all(connection, host, &entries, now)).await {
+        match state.store.write(move |connection| take_all(connection, peer, &entries.0, &entries.1, now)).await {
             Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
             answer => return answer,
         }
     }
 }
 
-/// `None`: the host is revoked or unknown.
 fn take_all(
     connection: &mut Connection,
-    host: HostId,
+    peer: PeerCertificate,
+    link: &str,
     entries: &[ReportEntry],
     now: fettle_domain::Timestamp,
 ) -> Result<Stored> {
-    let standing = work::work_standing(connection, host)?;
-    let Some(standing) = standing.filter(|standing| standing.state != HostState::Retired) else { return Ok(None) };
+    let host = peer.host;
+    let Some(standing) = work::work_standing(connection, host)? else { return Ok(Err(Refusal::host_revoked(host))) };
+    let allowed = admission::check(peer, standing.state, &standing.keys, now)
+        .and_then(|first| admission::check_link(peer, link, &standing.link).map(|()| first));
+    match allowed {
+        Ok(true) => admission::first_use(connection, peer, now)?,
+        Ok(false) => {}
+        Err(refusal) => return Ok(Err(refusal)),
+    }
     let before = agent_report::agent_report_acknowledged(connection, host)?;
     let mut taken = Taken::default();
     let mut last = before;
@@ -80,7 +88,7 @@ fn take_all(
     if last > before {
         agent_report::agent_report_acknowledge(connection, host, last)?;
     }
-    Ok(Some((last, taken)))
+    Ok(Ok((last, taken)))
 }
 
 /// Wakes whoever has to look.

@@ -2,12 +2,12 @@
 
 use super::outstanding;
 use crate::extract::Params;
+use crate::identity::PeerCertificate;
 use crate::problem::Refusal;
-use crate::{AppState, PeerHost};
+use crate::{AppState, PeerHost, admission};
 use axum::extract::State;
 use axum::{Extension, Json};
 use fettle_domain::HostId;
-use fettle_domain::machine::HostState;
 use fettle_store::systems::work::{self, WorkStanding};
 use fettle_wire::agent::Work;
 use serde::Deserialize;
@@ -24,6 +24,9 @@ pub(super) struct WorkQuery {
     /// Seconds to wait when there is nothing new.
     #[serde(default)]
     wait: u64,
+    /// Link of the host's last check-in.
+    #[serde(default)]
+    link: String,
 }
 
 pub(super) async fn work(
@@ -31,12 +34,18 @@ pub(super) async fn work(
     Extension(peer): Extension<PeerHost>,
     Params(query): Params<WorkQuery>,
 ) -> Result<Json<Work>, Refusal> {
-    let host = peer.require()?;
+    let peer = peer.require()?;
+    let host = peer.host;
     let end = Instant::now() + Duration::from_secs(query.wait).min(LONGEST);
+    let mut first = true;
     loop {
         // Before the look into the store: what comes in between wakes at once.
         let version = state.nudges.work.version(host);
-        let standing = standing(&state, host).await?;
+        let standing = standing(&state, peer).await?;
+        if std::mem::take(&mut first) {
+            // Later the host's own check-ins may go on while this waits.
+            admission::check_link(peer, &query.link, &standing.link)?;
+        }
         let left = end.saturating_duration_since(Instant::now());
         if standing.mark > query.after || left.is_zero() || state.shutdown.is_requested() {
             return answer(&state, host, &standing).await.map(Json);
@@ -45,9 +54,11 @@ pub(super) async fn work(
     }
 }
 
-async fn standing(state: &AppState, host: HostId) -> Result<WorkStanding, Refusal> {
-    let standing = state.store.read(move |connection| work::work_standing(connection, host)).await?;
-    standing.filter(|standing| standing.state != HostState::Retired).ok_or_else(|| Refusal::host_revoked(host))
+async fn standing(state: &AppState, peer: PeerCertificate) -> Result<WorkStanding, Refusal> {
+    let standing = state.store.read(move |connection| work::work_standing(connection, peer.host)).await?;
+    let standing = standing.ok_or_else(|| Refusal::host_revoked(peer.host))?;
+    admission::admit(state, peer, standing.state, &standing.keys).await?;
+    Ok(standing)
 }
 
 /// Everything outstanding, also when the wait ended without news: what got lost on the way comes again.

@@ -4,7 +4,7 @@ use super::{IdentityError, files};
 use fettle_domain::{HostId, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SerialNumber,
 };
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -67,13 +67,10 @@ impl Authority {
         csr_pem: &str,
         host: HostId,
         now: Timestamp,
+        life: Duration,
     ) -> Result<String, IdentityError> {
         let refused = |why: String| IdentityError::Request { why };
-        if csr_pem.len() > LONGEST_REQUEST {
-            return Err(refused(format!("it is longer than {LONGEST_REQUEST} bytes")));
-        }
-        let mut request =
-            CertificateSigningRequestParams::from_pem(csr_pem).map_err(|error| refused(error.to_string()))?;
+        let mut request = read_request(csr_pem)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&host.to_string());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -81,8 +78,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial()?);
         params.not_before = moment(now) - SKEW;
-        // As long as the authority: a host ends by being revoked in the store, at once, and not by a date.
-        params.not_after = self.not_after;
+        params.not_after = (moment(now) + life).min(self.not_after);
         request.params = params;
         let certificate = request.signed_by(&self.issuer).map_err(|error| refused(error.to_string()))?;
         Ok(certificate.pem())
@@ -129,6 +125,23 @@ impl Authority {
         bytes.copy_from_slice(digest(&SHA256, &self.certificate).as_ref());
         bytes
     }
+}
+
+/// Reads a request and checks that it is signed with its own key.
+fn read_request(csr_pem: &str) -> Result<CertificateSigningRequestParams, IdentityError> {
+    let refused = |why: String| IdentityError::Request { why };
+    if csr_pem.len() > LONGEST_REQUEST {
+        return Err(refused(format!("it is longer than {LONGEST_REQUEST} bytes")));
+    }
+    CertificateSigningRequestParams::from_pem(csr_pem).map_err(|error| refused(error.to_string()))
+}
+
+/// sha-256 of the public key (SubjectPublicKeyInfo) of a request.
+pub(super) fn key_of_request(csr_pem: &str) -> Result<[u8; 32], IdentityError> {
+    let request = read_request(csr_pem)?;
+    let mut key = [0; 32];
+    key.copy_from_slice(digest(&SHA256, &request.public_key.subject_public_key_info()).as_ref());
+    Ok(key)
 }
 
 fn make(now: Timestamp) -> Result<(String, KeyPair), IdentityError> {

@@ -13,14 +13,28 @@ pub use error::IdentityError;
 pub use files::prepare_data_dir;
 pub(crate) use names::is_name;
 pub use names::server_names;
-pub use tls::peer_host;
+pub use tls::{PeerCertificate, peer_certificate};
 
 use crate::clock;
 use fettle_content::SigningKey;
-use fettle_domain::HostId;
+use fettle_domain::{HostId, Timestamp};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tls::ServerCertificate;
+
+/// A certificate that was just made for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostCertificate {
+    /// The certificate.
+    pub pem: String,
+    /// sha-256 of its public key (SubjectPublicKeyInfo).
+    pub key: [u8; 32],
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
 
 /// All of it, loaded.
 pub struct Identity {
@@ -43,9 +57,24 @@ impl Identity {
     }
 
     /// A client certificate for a host from its request: only the key of the request is used, the
-    /// subject is the host's id.
-    pub fn issue_client_certificate(&self, csr_pem: &str, host: HostId) -> Result<String, IdentityError> {
-        self.authority.issue_client_certificate(csr_pem, host, clock::now())
+    /// subject is the host's id. It lives for `life` from `now` on, at most as long as the authority.
+    pub fn issue_client_certificate(
+        &self,
+        csr_pem: &str,
+        host: HostId,
+        now: Timestamp,
+        life: Duration,
+    ) -> Result<HostCertificate, IdentityError> {
+        let pem = self.authority.issue_client_certificate(csr_pem, host, now, life)?;
+        let unreadable = |why: String| IdentityError::Make { what: "certificate of a host", why };
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| unreadable(error.to_string()))?;
+        let peer = peer_certificate(&der).ok_or_else(|| unreadable("it names no host".to_owned()))?;
+        Ok(HostCertificate { pem, key: peer.key, expires_at: peer.expires_at })
+    }
+
+    /// sha-256 of the public key (SubjectPublicKeyInfo) of a certificate request.
+    pub(crate) fn key_of_request(&self, csr_pem: &str) -> Result<[u8; 32], IdentityError> {
+        authority::key_of_request(csr_pem)
     }
 
     /// Certificate of the authority.

@@ -4,11 +4,16 @@
 use super::{Authority, IdentityError, files};
 use fettle_domain::{HostId, Timestamp};
 use rcgen::KeyPair;
+use ring::digest::{SHA256, digest};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
@@ -158,7 +163,7 @@ pub(super) fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(error.to_string()))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(AlsoExpired(verifier)))
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Resumption keeps nothing here: the state is in the ticket, sealed with a key of this process.
@@ -168,11 +173,91 @@ pub(super) fn server_config(
     Ok(config)
 }
 
-/// The host a verified client certificate is for.
-pub fn peer_host(certificate: &CertificateDer<'_>) -> Option<HostId> {
+/// Lets a certificate in whose time is over, and nothing else that is wrong with it: a host that slept
+/// long must be able to say who it is. What it may ask then is not decided here: whoever takes requests
+/// looks at [`PeerCertificate::expires_at`], at each request.
+#[derive(Debug)]
+struct AlsoExpired(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for AlsoExpired {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match self.0.verify_client_cert(end_entity, intermediates, now) {
+            Err(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
+                let end = last_moment(end_entity).ok_or(CertificateError::BadEncoding)?;
+                self.0.verify_client_cert(end_entity, intermediates, end)
+            }
+            answer => answer,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+}
+
+fn last_moment(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let end = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(end)))
+}
+
+/// Who a client certificate of our authority is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// The host.
+    pub host: HostId,
+    /// sha-256 of the public key (SubjectPublicKeyInfo).
+    pub key: [u8; 32],
+    /// When it expires; that may be over.
+    pub expires_at: Timestamp,
+}
+
+/// Reads a verified client certificate.
+pub fn peer_certificate(certificate: &CertificateDer<'_>) -> Option<PeerCertificate> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?;
-    name.as_str().ok()?.parse().ok()
+    let mut key = [0; 32];
+    key.copy_from_slice(digest(&SHA256, parsed.public_key().raw).as_ref());
+    Some(PeerCertificate {
+        host: name.as_str().ok()?.parse().ok()?,
+        key,
+        expires_at: Timestamp::from_unix_millis(parsed.validity().not_after.timestamp().saturating_mul(1000)),
+    })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use fettle_store::page::{Order, Page};
 use fettle_store::systems::enrolment_token::{self, EnrolmentToken};
 use fettle_store::systems::finding::FindingFilter;
 use fettle_store::systems::host::{self, HostFilter, HostRecord, HostSort};
-use fettle_store::systems::{audit, finding, group, inventory, work};
+use fettle_store::systems::{audit, finding, group, host_likeness, inventory, work};
 use fettle_wire::agent::{HostFacts, Service};
 use fettle_wire::api::finding::{Explanation, HistoryEntry, ReasonView};
 use fettle_wire::api::host::{
@@ -109,6 +109,7 @@ fn summary(record: &HostRecord) -> HostSummary {
         restart_pending: u64::try_from(record.restart_pending).unwrap_or(0),
         last_seen: record.last_seen.to_string(),
         agent_version: record.agent_version.clone(),
+        notices: super::identity::notices(record),
     }
 }
 
@@ -127,6 +128,7 @@ pub async fn counts(state: &AppState, actor: &Actor) -> Result<HostCounts, OpsEr
     let counts = state.store.read(host::host_counts).await?;
     let of = |state| counts.get(&state).copied().unwrap_or(0);
     Ok(HostCounts {
+        discovered: of(HostState::Discovered),
         enrolling: of(HostState::Enrolling),
         managed: of(HostState::Managed),
         silent: of(HostState::Silent),
@@ -160,7 +162,7 @@ pub(crate) fn resolve(connection: &mut Connection, text: &str) -> fettle_store::
 pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDetail, OpsError> {
     actor.require(Permission::HostRead)?;
     let name = host.to_owned();
-    let (record, groups, packages, findings, imported) = state
+    let (record, groups, packages, findings, imported, identity) = state
         .store
         .read(move |connection| {
             let id = resolve(connection, &name)?;
@@ -168,7 +170,8 @@ pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDet
             let groups = group::group_names_of(connection, id)?;
             let packages = inventory::host_package_count(connection, id)?;
             let imported = super::host_import::view(connection, id)?;
-            Ok((record, groups, packages, level_counts(connection, id)?, imported))
+            let identity = super::identity::view(connection, &record)?;
+            Ok((record, groups, packages, level_counts(connection, id)?, imported, identity))
         })
         .await?;
     let facts: HostFacts = serde_json::from_str(&record.facts).unwrap_or_default();
@@ -194,6 +197,7 @@ pub async fn show(state: &AppState, actor: &Actor, host: &str) -> Result<HostDet
         services: services.into_iter().map(service_view).collect(),
         packages,
         findings,
+        identity,
     })
 }
 
@@ -289,6 +293,7 @@ pub async fn revoke(state: &AppState, actor: &Actor, host: &str, reason: String)
                 if reason.is_empty() { "revoked by a person".to_owned() } else { reason.clone() },
             )];
             host::host_transition(connection, id, HostEvent::Retire, &actor.name, &reasons, now)?;
+            super::identity::settle_origin(connection, id)?;
             audit::append(connection, now, &actor.record("host.revoke", id, serde_json::json!({ "reason": reason })))?;
             // Other servers learn it by this mark, and end the long poll of the host.
             work::work_touch(connection, id)?;
@@ -303,12 +308,14 @@ pub async fn revoke(state: &AppState, actor: &Actor, host: &str, reason: String)
 pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Explanation, OpsError> {
     actor.require(Permission::HostRead)?;
     let name = host.to_owned();
-    let (record, events, imported) = state
+    let (record, events, imported, identity) = state
         .store
         .read(move |connection| {
             let id = resolve(connection, &name)?;
+            let record = host::host_get(connection, id)?;
             let imported = super::host_import::view(connection, id)?;
-            Ok((host::host_get(connection, id)?, host::host_events(connection, id)?, imported))
+            let identity = super::identity::view(connection, &record)?;
+            Ok((record, host_likeness::host_events_whole(connection, id)?, imported, identity))
         })
         .await?;
     let settings = &state.settings.hosts;
@@ -325,6 +332,7 @@ pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Expl
         reasons
             .push(view("host.restart-needed", format!("{} services still use replaced files", record.restart_pending)));
     }
+    reasons.extend(super::identity::reasons(&identity));
     let waiting_for = match record.state {
         HostState::Enrolling => {
             vec!["its first check-in with a whole inventory (`fettle agent run` on the host)".to_owned()]
@@ -344,7 +352,10 @@ pub async fn explain(state: &AppState, actor: &Actor, host: &str) -> Result<Expl
                 .to_owned(),
         ],
         HostState::Retired => vec!["nothing: it was revoked; to manage it again enrol it anew".to_owned()],
-        HostState::Discovered | HostState::Ignored => Vec::new(),
+        HostState::Discovered => {
+            vec![format!("a person: `fettle host accept {}`, or `fettle host revoke` to refuse it", record.id)]
+        }
+        HostState::Ignored => Vec::new(),
     };
     let history = events
         .into_iter()

@@ -11,6 +11,7 @@ pub mod finding;
 pub mod group;
 pub mod host;
 pub mod host_import;
+pub mod identity;
 mod page;
 pub mod token;
 pub mod user;

@@ -31,8 +31,8 @@ pub fn badge(word: &str) -> Markup {
         "managed" | "verified" | "completed" | "succeeded" | "fixed" | "done" | "passed" | "proved" | "loaded"
         | "approved" | "yes" | "holds" => "good",
         "open" | "affected" | "critical" | "stuck" | "failed" | "halted" | "rejected" | "error" | "exploited" => "bad",
-        "high" | "one-time password" | "silent" | "restart-needed" | "imported" | "undoing" | "undone"
-        | "rolling-back" | "rolled-back" | "proposed" | "end-of-life" | "paused" | "expired" => "warn",
+        "high" | "one-time password" | "silent" | "discovered" | "restart-needed" | "imported" | "undoing"
+        | "undone" | "rolling-back" | "rolled-back" | "proposed" | "end-of-life" | "paused" | "expired" => "warn",
         "planned" | "remediated" | "running" | "active" | "applying" | "checking" | "offered" | "queued"
         | "fetching" | "ready" | "rebooting" | "enrolling" | "doing" | "draft" | "scheduled" | "soaking" => "info",
         _ => "",

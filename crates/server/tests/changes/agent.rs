@@ -121,6 +121,7 @@ impl Agent {
         let check_in = CheckIn {
             agent_version: "test".into(),
             time: clock::now(),
+            chain: None,
             digests: SectionDigests {
                 facts: digest(serde_json::to_string(&self.facts).unwrap()),
                 packages: digest(serde_json::to_string(&self.packages).unwrap()),
@@ -263,7 +264,12 @@ impl Agent {
     }
 
     pub async fn send(&self, entries: &[ReportEntry]) -> Reply {
-        self.client.post("/agent/v1/report", &serde_json::to_value(Report { entries: entries.to_vec() }).unwrap()).await
+        self.client
+            .post(
+                "/agent/v1/report",
+                &serde_json::to_value(Report { link: String::new(), entries: entries.to_vec() }).unwrap(),
+            )
+            .await
     }
 
     pub fn acknowledged(&mut self, reply: &serde_json::Value) {

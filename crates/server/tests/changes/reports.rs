@@ -117,6 +117,74 @@ async fn hostile_reports_change_nothing_and_are_told() {
     }
 }
 
+/// What one host says in another's name: of a deployment and a dry run that are the other's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_host_speaks_for_another() {
+    for database in TestDatabase::all() {
+        let mut fleet = Fleet::start(database, settings(1), &[Conduct::Good, Conduct::Good]).await;
+        // The second host does not answer its dry run; the first one knows its number and does.
+        fleet.ask(json!({})).await;
+        let state = fleet.server.state.clone();
+        let victim = fleet.agents[1].id;
+        let asked = move |c: &mut fettle_store::Connection| {
+            fettle_store::systems::rehearsal::rehearsals_asked_of_host(c, victim, 10)
+        };
+        eventually("the dry run is asked", LIMIT, || async { !state.store.read(asked).await.unwrap().is_empty() })
+            .await;
+        let rehearsal = state.store.read(asked).await.unwrap()[0].id;
+        let agent = &mut fleet.agents[0];
+        let forged =
+            entry(agent.next_sequence, ReportBody::Rehearsal { rehearsal, outcome: RehearsalOutcome::NothingToDo });
+        assert_eq!(agent.send(&[forged]).await.ok()["acknowledged"], agent.next_sequence);
+        agent.next_sequence += 1;
+        assert_eq!(state.store.read(asked).await.unwrap()[0].id, rehearsal, "it is still asked");
+    }
+    for database in TestDatabase::all() {
+        let (mut fleet, path) = running(database, &[Conduct::Good, Conduct::Good]).await;
+        let victim = *fleet.agents[1].known.keys().next().unwrap();
+        let before = fleet.admin.get(&format!("/api/v1/deployments/{victim}")).await.ok();
+        let agent = &mut fleet.agents[0];
+        let first = agent.next_sequence;
+        let reasons = || vec![Reason::new("order.replay", "forged")];
+        use DeploymentEvent as E;
+        let mut bodies: Vec<ReportBody> =
+            [E::Accept, E::Fetch, E::Prepare, E::Apply, E::Check, E::Succeed, E::Fail, E::Undo, E::FinishUndo]
+                .map(|e| event(victim, e))
+                .into();
+        bodies.push(ReportBody::Task {
+            deployment: victim,
+            number: 1,
+            name: "install".into(),
+            state: TaskState::Done,
+            reasons: reasons(),
+        });
+        bodies.push(ReportBody::Output { deployment: victim, lines: vec!["forged".into()] });
+        bodies.push(ReportBody::Refused { deployment: Some(victim), reasons: reasons() });
+        let entries: Vec<ReportEntry> =
+            bodies.into_iter().enumerate().map(|(index, body)| entry(first + index as u64, body)).collect();
+        agent.send(&entries).await.ok();
+        let after = fleet.admin.get(&format!("/api/v1/deployments/{victim}")).await.ok();
+        assert_eq!(before, after, "not even an anomaly of the other host");
+        assert_eq!(fleet.deployments(&path).await[1], "web-2 offered awaited");
+        // Its own word, said again under new numbers when all is over: kept as told, changing nothing.
+        let own = *fleet.agents[0].known.keys().next().unwrap();
+        let agent = &mut fleet.agents[0];
+        let mut next = first + entries.len() as u64;
+        let mut say = async |agent: &super::agent::Agent, e| {
+            next += 1;
+            agent.send(&[entry(next - 1, event(own, e))]).await.ok();
+        };
+        for e in [E::Accept, E::Fetch, E::Prepare, E::Apply, E::Check, E::Succeed] {
+            say(agent, e).await;
+        }
+        let done = fleet.deployments(&path).await;
+        for e in [E::Apply, E::Check, E::Succeed, E::Fail, E::Accept] {
+            say(&fleet.agents[0], e).await;
+        }
+        assert_eq!(fleet.deployments(&path).await, done);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn output_is_bounded_and_says_so_once() {
     let (mut fleet, _) = running(TestDatabase::sqlite(), &[Conduct::Good]).await;

@@ -10,6 +10,9 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Of certificates.
+const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
 /// All causes of an error in one line.
 fn chain(error: &dyn Error) -> String {
     let mut text = format!("{error} {error:?}");
@@ -93,10 +96,10 @@ fn a_certificate_names_its_host_and_nothing_that_was_asked_for() {
     wish.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     wish.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
     let csr = wish.serialize_request(&key).unwrap().pem().unwrap();
-    let pem = server.state.identity.issue_client_certificate(&csr, host).unwrap();
+    let pem = server.state.identity.issue_client_certificate(&csr, host, clock::now(), LIFE).unwrap().pem;
     use rustls::pki_types::pem::PemObject as _;
     let der = rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-    assert_eq!(fettle_server::identity::peer_host(&der), Some(host));
+    assert_eq!(fettle_server::identity::peer_certificate(&der).map(|peer| peer.host), Some(host));
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert!(!parsed.is_ca());
     assert!(parsed.subject_alternative_name().unwrap().is_none());
@@ -106,7 +109,7 @@ fn a_certificate_names_its_host_and_nothing_that_was_asked_for() {
     let middle = forged.len() / 2;
     forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
     for bad in ["", "nonsense", &"x".repeat(100_000), &String::from_utf8(forged).unwrap()] {
-        let error = server.state.identity.issue_client_certificate(bad, host).unwrap_err();
+        let error = server.state.identity.issue_client_certificate(bad, host, clock::now(), LIFE).unwrap_err();
         assert!(error.to_string().starts_with("the certificate request cannot be used"), "{error}");
     }
 }

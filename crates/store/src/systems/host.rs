@@ -3,7 +3,6 @@
 use super::inventory::{digest_text, digest_value};
 use crate::body::json;
 use crate::page::{Listed, Page, Query, sort_columns};
-use crate::patches::advisory::numbered_rows;
 use crate::{Connection, Result, Row, StoreError, Value};
 use fettle_domain::machine::{HostEvent, HostState, Machine};
 use fettle_domain::reason::Reason;
@@ -49,9 +48,15 @@ pub struct HostRecord {
     pub enrolled_at: Timestamp,
     /// When it last spoke.
     pub last_seen: Timestamp,
+    /// Milliseconds its clock is ahead (negative: behind); 0 within bounds.
+    pub clock_apart: i64,
+    /// When a second machine with its identity last spoke.
+    pub cloned_at: Option<Timestamp>,
+    /// Hosts it may be the same machine as, not answered yet.
+    pub likenesses: i64,
 }
 
-const COLUMNS: &str = "id, name, state, generation, agent_version, os_id, os_codename, os_name, reboot_pending, restart_pending, facts_digest, services_digest, packages_digest, inventory_mark, enrolled_at, last_seen";
+const COLUMNS: &str = "id, name, state, generation, agent_version, os_id, os_codename, os_name, reboot_pending, restart_pending, facts_digest, services_digest, packages_digest, inventory_mark, enrolled_at, last_seen, clock_apart, cloned_at, likenesses";
 
 fn read(row: &Row) -> Result<HostRecord> {
     Ok(HostRecord {
@@ -71,6 +76,9 @@ fn read(row: &Row) -> Result<HostRecord> {
         inventory_mark: row.int(13)?,
         enrolled_at: row.time(14)?,
         last_seen: row.time(15)?,
+        clock_apart: row.int(16)?,
+        cloned_at: Some(row.time(17)?).filter(|at| at.unix_millis() > 0),
+        likenesses: row.int(18)?,
         facts: String::new(),
         services: String::new(),
     })
@@ -103,8 +111,8 @@ pub fn host_create(
     agent_version: &str,
     now: Timestamp,
 ) -> Result<()> {
-    insert(connection, id, facts, agent_version, HostState::Enrolling, now)?;
-    event(connection, id, now, HostState::event_str(HostEvent::Enrol), "enrolment", &[])
+    host_insert(connection, id, HostState::Enrolling, facts, agent_version, now)?;
+    host_note(connection, id, now, HostState::event_str(HostEvent::Enrol), "enrolment", &[])
 }
 
 /// Makes a host that a person imported from a file.
@@ -115,21 +123,33 @@ pub fn host_create_imported(
     by: &str,
     now: Timestamp,
 ) -> Result<()> {
-    insert(connection, id, facts, "", HostState::Imported, now)?;
-    event(connection, id, now, HostState::event_str(HostEvent::Import), by, &[])
+    host_insert(connection, id, HostState::Imported, facts, "", now)?;
+    host_note(connection, id, now, HostState::event_str(HostEvent::Import), by, &[])
 }
 
-fn insert(
+/// Makes a host that waits for a person to accept it.
+pub fn host_discover(
     connection: &mut Connection,
     id: HostId,
     facts: &HostFactsColumns,
     agent_version: &str,
+    now: Timestamp,
+) -> Result<()> {
+    host_insert(connection, id, HostState::Discovered, facts, agent_version, now)
+}
+
+fn host_insert(
+    connection: &mut Connection,
+    id: HostId,
     state: HostState,
+    facts: &HostFactsColumns,
+    agent_version: &str,
     now: Timestamp,
 ) -> Result<()> {
     connection.execute(
         &format!(
-            "INSERT INTO host ({COLUMNS}, offer_sequence) VALUES (?1, ?2, ?10, 1, ?3, ?4, ?5, ?6, ?7, 0, ?9, ?9, ?9, 0, ?8, ?8, 0)"
+            "INSERT INTO host ({COLUMNS}, offer_sequence, key_current, key_next, key_former, key_former_until, link, link_before)
+             VALUES (?1, ?2, ?10, 1, ?3, ?4, ?5, ?6, ?7, 0, ?9, ?9, ?9, 0, ?8, ?8, 0, 0, 0, 0, ?9, ?9, ?9, 0, ?9, ?9)"
         ),
         &[
             id.into(),
@@ -160,7 +180,7 @@ pub fn host_get(connection: &mut Connection, id: HostId) -> Result<HostRecord> {
         &[id.into()],
     )?;
     let row = row.ok_or_else(|| StoreError::not_found(id))?;
-    Ok(HostRecord { facts: row.text(16)?.to_owned(), services: row.text(17)?.to_owned(), ..read(&row)? })
+    Ok(HostRecord { facts: row.text(19)?.to_owned(), services: row.text(20)?.to_owned(), ..read(&row)? })
 }
 
 /// Hosts of this name (names are not unique).
@@ -310,11 +330,12 @@ pub fn host_transition(
     }
     count(connection, old, -1)?;
     count(connection, state, 1)?;
-    event(connection, id, now, HostState::event_str(by), actor, reasons)?;
+    host_note(connection, id, now, HostState::event_str(by), actor, reasons)?;
     Ok(state)
 }
 
-fn event(
+/// Notes in the history of a host what changed its identity and not its state, or both.
+pub fn host_note(
     connection: &mut Connection,
     id: HostId,
     at: Timestamp,
@@ -341,69 +362,6 @@ pub fn host_events(connection: &mut Connection, id: HostId) -> Result<Vec<HostHi
     rows.iter()
         .map(|row| Ok((row.time(0)?, row.text(1)?.to_owned(), row.text(2)?.to_owned(), row.text(3)?.to_owned())))
         .collect()
-}
-
-/// What a check-in is compared with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostHead {
-    /// Agent version.
-    pub agent_version: String,
-    /// Where the host stands.
-    pub state: HostState,
-    /// Digest of the facts.
-    pub facts_digest: String,
-    /// Digest of the services.
-    pub services_digest: String,
-    /// Digest of the packages.
-    pub packages_digest: String,
-}
-
-/// Hosts in one statement of [`host_seen`].
-const SEEN: usize = 256;
-
-/// Notes that hosts spoke, one statement for many, and returns what each check-in is compared with.
-/// Unknown and revoked hosts are missing in the answer.
-pub fn host_seen(connection: &mut Connection, hosts: &[(HostId, Timestamp)]) -> Result<HashMap<HostId, HostHead>> {
-    let mut heads = HashMap::with_capacity(hosts.len());
-    for chunk in hosts.chunks(SEEN) {
-        let Some(last) = chunk.last() else { continue };
-        // Padded with repetitions, so that there are nine texts of this statement and not 256.
-        let padded = chunk.len().next_power_of_two();
-        let values: Vec<Value> = chunk
-            .iter()
-            .chain(std::iter::repeat(last))
-            .take(padded)
-            .flat_map(|(host, at)| [host.into(), (*at).into()])
-            .collect();
-        let rows = match connection.dialect() {
-            crate::Dialect::Sqlite => numbered_rows(padded, 2, "", 1),
-            // Without types a VALUES list of parameters is text to PostgreSQL.
-            crate::Dialect::Postgres => (0..padded)
-                .map(|row| format!("(CAST(?{} AS BYTEA), CAST(?{} AS BIGINT))", row * 2 + 1, row * 2 + 2))
-                .collect::<Vec<_>>()
-                .join(", "),
-        };
-        let found = connection.query(
-            &format!(
-                "WITH seen (id, at) AS (VALUES {rows}) UPDATE host SET last_seen = seen.at FROM seen
-                 WHERE host.id = seen.id AND host.state <> 'retired'
-                 RETURNING host.id, host.state, host.facts_digest, host.services_digest, host.packages_digest, host.agent_version"
-            ),
-            &values,
-        )?;
-        for row in &found {
-            let head = HostHead {
-                state: HostState::parse(row.text(1)?)
-                    .ok_or_else(|| StoreError::Corrupt { what: "host.state".into() })?,
-                facts_digest: digest_text(row, 2)?,
-                services_digest: digest_text(row, 3)?,
-                packages_digest: digest_text(row, 4)?,
-                agent_version: row.text(5)?.to_owned(),
-            };
-            heads.insert(row.id(0)?, head);
-        }
-    }
-    Ok(heads)
 }
 
 /// Notes the agent's version.

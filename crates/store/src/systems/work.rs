@@ -1,6 +1,7 @@
 //! Which hosts have new work. The marks grow over all hosts and servers; each server asks for the
 //! highest one once a second and wakes the hosts it has waiting.
 
+use super::host_identity::{HostKeys, keys_of};
 use crate::body::{positive, signed};
 use crate::{Connection, Result, StoreError};
 use fettle_domain::HostId;
@@ -62,12 +63,16 @@ pub struct WorkStanding {
     pub name: String,
     /// Mark of its newest work; 0 when it never had any.
     pub mark: u64,
+    /// Whose certificates count.
+    pub keys: HostKeys,
+    /// Link of its last check-in; empty: none.
+    pub link: Vec<u8>,
 }
 
 /// Whether a host may work and whether there is something new; `None`: no such host.
 pub fn work_standing(connection: &mut Connection, host: HostId) -> Result<Option<WorkStanding>> {
     let row = connection.query_one(
-        "SELECT h.state, h.name, COALESCE(w.mark, 0) FROM host h LEFT JOIN work w ON w.host = h.id WHERE h.id = ?1",
+        "SELECT h.state, h.name, COALESCE(w.mark, 0), h.link, h.key_current, h.key_next, h.key_former, h.key_former_until FROM host h LEFT JOIN work w ON w.host = h.id WHERE h.id = ?1",
         &[host.into()],
     )?;
     row.map(|row| {
@@ -75,6 +80,8 @@ pub fn work_standing(connection: &mut Connection, host: HostId) -> Result<Option
             state: crate::body::state(row.text(0)?)?,
             name: row.text(1)?.to_owned(),
             mark: positive(row.int(2)?),
+            link: row.blob(3)?.to_vec(),
+            keys: keys_of(&row, 4)?,
         })
     })
     .transpose()

@@ -12,6 +12,7 @@ use fettle_store::systems::deployment::{
     self, DeploymentRecord, DeploymentSort, NewDeployment, OrderRecord, ProofState, TaskRecord,
 };
 use fettle_store::systems::host::{self, HostFactsColumns};
+use fettle_store::systems::host_seen::{Seen, host_seen};
 use fettle_store::systems::plan::{self, ApprovalRecord, NewPlan};
 use fettle_store::systems::rehearsal::{self, RehearsalRecord, RehearsalState};
 use fettle_store::systems::rollout::{self, RolloutRecord};
@@ -508,7 +509,7 @@ fn tasks_output_and_proof_belong_to_their_deployment() {
         go(store, id, &[E::Check, E::Succeed]);
         let prove = || store.read_blocking(|c| deployment::deployments_to_prove(c, 10)).unwrap().len();
         assert_eq!(prove(), 0, "its host said nothing since");
-        store.write_blocking(|c| host::host_seen(c, &[(host_id(1), at(51))]).map(drop)).unwrap();
+        store.write_blocking(|c| host_seen(c, &[Seen::plain(host_id(1), at(51))]).map(drop)).unwrap();
         assert_eq!(prove(), 1);
         let record = get(store, id);
         store

@@ -7,6 +7,7 @@ use fettle_store::page::{Order, Page, Place};
 use fettle_store::systems::enrolment_token::{self, EnrolmentToken, TokenUse};
 use fettle_store::systems::group;
 use fettle_store::systems::host::{self, HostFactsColumns, HostFilter, HostSort};
+use fettle_store::systems::host_seen::{Seen, host_seen};
 use fettle_store::{Store, StoreError};
 use fettle_testkit::on_both;
 use std::collections::HashMap;
@@ -69,9 +70,9 @@ fn signs_of_life_are_noted_many_at_once() {
             make(store, number, &format!("h{number}"), "bookworm");
         }
         event(store, 7, HostEvent::Retire).unwrap();
-        let mut hosts: Vec<_> = (1..=300).map(|number| (id(number), at(i64::from(number)))).collect();
-        hosts.push((id(999), at(5)));
-        let heads = store.write_blocking(move |c| host::host_seen(c, &hosts)).unwrap();
+        let mut hosts: Vec<_> = (1..=300).map(|number| Seen::plain(id(number), at(i64::from(number)))).collect();
+        hosts.push(Seen::plain(id(999), at(5)));
+        let heads = store.write_blocking(move |c| host_seen(c, &hosts)).unwrap();
         assert_eq!(heads.len(), 299, "the unknown and the revoked one are missing");
         assert!(!heads.contains_key(&id(7)) && !heads.contains_key(&id(999)));
         assert_eq!((heads[&id(300)].state, heads[&id(300)].packages_digest.as_str()), (HostState::Enrolling, ""));
@@ -80,7 +81,7 @@ fn signs_of_life_are_noted_many_at_once() {
         let quiet = store.read_blocking(|c| host::host_quiet_since(c, at(4), 10)).unwrap();
         assert_eq!(quiet, [id(1), id(2), id(3)], "the longest quiet first, and nobody who is retired");
         assert_eq!(store.read_blocking(|c| host::host_quiet_since(c, at(4), 2)).unwrap(), [id(1), id(2)]);
-        assert!(store.write_blocking(|c| host::host_seen(c, &[])).unwrap().is_empty());
+        assert!(store.write_blocking(|c| host_seen(c, &[])).unwrap().is_empty());
     });
 }
 

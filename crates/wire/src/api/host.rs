@@ -1,5 +1,6 @@
 //! Hosts, groups and enrolment tokens.
 
+use super::finding::ReasonView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,9 @@ pub struct HostSummary {
     pub last_seen: String,
     /// Agent version.
     pub agent_version: String,
+    /// What a person should see to, in a few words each: a copy, a wrong clock, a machine installed anew.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 /// A page of hosts, by name.
@@ -42,6 +46,9 @@ pub struct HostList {
 /// How many hosts are in each state.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HostCounts {
+    /// Copies of hosts that wait to be accepted.
+    #[serde(default)]
+    pub discovered: u64,
     /// Certificate issued, first inventory awaited.
     pub enrolling: u64,
     /// Report in time.
@@ -97,6 +104,51 @@ pub struct HostDetail {
     pub packages: u64,
     /// Findings that mean work, by severity level: unknown, negligible, low, medium, high, critical.
     pub findings: Vec<LevelCount>,
+    /// Which machine it is.
+    pub identity: HostIdentityView,
+}
+
+/// Which machine a host is, and what is doubtful about it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HostIdentityView {
+    /// When the certificate in use expires, where that is known.
+    pub certificate_expires_at: Option<String>,
+    /// Certificates issued to it.
+    pub certificates: u64,
+    /// How far its clock is off (`3 years behind`); empty within bounds.
+    pub clock: String,
+    /// When a second machine with its identity was last noticed.
+    pub cloned_at: Option<String>,
+    /// Hosts that were copies of it.
+    pub copies: Vec<HostName>,
+    /// The host whose copy it was.
+    pub copy_of: Option<HostName>,
+    /// Hosts that it was before it was installed anew.
+    pub formerly: Vec<HostName>,
+    /// The host that its machine goes on as.
+    pub goes_on_as: Option<HostName>,
+    /// Hosts that it may be the same machine as; a person answers with merge or dismiss.
+    pub may_be: Vec<LikenessView>,
+}
+
+/// A host, named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostName {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A host that another one may be the same machine as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LikenessView {
+    /// The older host.
+    pub host: HostName,
+    /// Its state.
+    pub state: String,
+    /// What speaks for it.
+    pub reasons: Vec<ReasonView>,
 }
 
 /// The file that a host's inventory comes from.
@@ -280,4 +332,12 @@ pub struct HostRevoke {
     /// Why, for the audit log.
     #[serde(default)]
     pub reason: String,
+}
+
+/// `POST /api/v1/hosts/{id}/merge`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostMerge {
+    /// The older host, by id or unique name: it is revoked, its groups and history go over.
+    pub with: String,
 }

@@ -103,6 +103,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
                         ("Managed", only("managed", ""), filter.state == "managed"),
                         ("Silent", only("silent", ""), filter.state == "silent"),
                         ("Imported", only("imported", ""), filter.state == "imported"),
+                        ("To accept", only("discovered", ""), filter.state == "discovered"),
                         ("Enrolling", only("enrolling", ""), filter.state == "enrolling"),
                         ("Restart needed", only("", "true"), restart),
                         ("Retired", only("retired", ""), filter.state == "retired"),
@@ -114,7 +115,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
                     div.scroll { table.stack {
                         thead { tr { (sorting.head("Host", "name")) (sorting.head("Operating system", "os")) (sorting.head("State", "state")) th scope="col" { "Restart" } th scope="col" { "Agent" } (sorting.head("Last seen", "-last_seen")) } }
                         tbody { @for host in &hosts.items { tr {
-                            td data-label="Host" { a href={ "/hosts/" (host.id) } { (host.name) } }
+                            td data-label="Host" { a href={ "/hosts/" (host.id) } { (host.name) } @for notice in &host.notices { div.warn-text { (notice) } } }
                             td data-label="System" { (host.os) }
                             td data-label="State" { div { (badge(&host.state)) } }
                             td data-label="Restart" { (restart_words(host.reboot_pending, host.restart_pending)) }
@@ -180,6 +181,7 @@ pub async fn show(
                     @if !imported.missing.is_empty() { " Missing in it: " (imported.missing.join("; ")) }
                 }
             }
+            (super::identity::notices(&visitor, &host))
             @for why in &host.reboot_reasons { div.notice { b { "Reboot needed: " } (why) } }
             (facts(&host))
             section.card { header { h2 { "Findings" } a href={ "/findings?host=" (id) } { (open) " in all" } }
@@ -241,6 +243,7 @@ fn facts(host: &HostDetail) -> Markup {
             dt { "Tags" } dd { (or_dash(host.tags.join(" "))) }
             dt { "Location" } dd { (or_dash(host.location.clone())) }
             dt { "Agent" } dd { (host.summary.agent_version) @if host.read_only { ", read-only" } }
+            dt { "Certificate" } dd { @if let Some(at) = &host.identity.certificate_expires_at { "until " (at) " (number " (host.identity.certificates) ")" } @else { "–" } }
             dt { "Enrolled" } dd { (ago(&host.enrolled_at)) }
             dt { "Id" } dd.mono { (host.summary.id) }
         } } }

@@ -6,6 +6,7 @@ pub mod change;
 pub mod feed;
 pub mod finding;
 pub mod host;
+pub mod identity;
 pub mod log;
 pub mod overview;
 pub mod sign_in;
