@@ -10,6 +10,7 @@ use fettle_store::systems::host_identity::{self, HostIdentity};
 use fettle_testkit::server::signing_request;
 use fettle_testkit::{Client, TestServer, eventually};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +25,10 @@ struct Machine {
 impl Machine {
     async fn enrolled(server: &TestServer, admin: &Client) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("root")).unwrap();
+        let dpkg = folder.path().join("root/var/lib/dpkg");
+        std::fs::create_dir_all(&dpkg).unwrap();
+        // For the real program, which has the real provider: a system without packages.
+        std::fs::write(dpkg.join("status"), "").unwrap();
         let machine = Self { folder, id: HostId::new(0, [0; 10]) };
         let enrolled = machine.enrol(server, admin, false).await;
         let machine = Self { id: enrolled, ..machine };
@@ -368,4 +372,93 @@ async fn a_machine_restored_from_a_back_up_goes_on_as_itself() {
     }
     let seen = shown(&admin, machine.id).await;
     assert_eq!((&seen["summary"]["state"], &seen["summary"]["notices"]), (&json!("managed"), &json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_from_before_the_last_renewal_asks_for_an_identity_of_its_own() {
+    let server = TestServer::start();
+    let admin = server.administrator().await;
+    let machine = Machine::enrolled(&server, &admin).await;
+    let old_image = machine.copied();
+    // Twice, so that the overlap of the first certificate is over.
+    for _ in 0..2 {
+        machine.ages(&server, 61);
+        machine.once().await.unwrap();
+    }
+    assert_eq!(identity(&server, machine.id).await.certificates, 3);
+    let error = old_image.once().await.unwrap_err().to_string();
+    assert!(error.contains("waits for a person to accept it"), "{error}");
+    let waiting = admin.get("/api/v1/hosts?state=discovered").await.ok();
+    let own = waiting["items"][0]["id"].as_str().unwrap().to_owned();
+    admin.post(&format!("/api/v1/hosts/{own}/accept"), &json!({})).await.ok();
+    assert_eq!(old_image.once().await.unwrap(), Exit::Done);
+    assert_eq!(machine.once().await.unwrap(), Exit::Done);
+    // It was the same machine, set back: a person may say so.
+    admin.post(&format!("/api/v1/hosts/{own}/merge"), &json!({ "with": machine.id.to_string() })).await.ok();
+    assert_eq!(machine.once().await.unwrap(), Exit::Revoked);
+    assert_eq!(old_image.once().await.unwrap(), Exit::Done);
+}
+
+/// An agent in two processes, ended when dropped.
+struct Agent(std::process::Child);
+
+impl Agent {
+    fn start(program: &Path, machine: &Machine) -> Self {
+        std::fs::set_permissions(machine.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = std::process::Command::new(program);
+        command.args(["agent", "run", "--network-user", "nobody", "--read-only", "--state"]).arg(machine.state());
+        command.arg("--root").arg(machine.root()).arg("--policy").arg(machine.folder.path().join("policy.toml"));
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// As it runs on real hosts: the half that speaks to the server may write its certificate and nothing
+/// of the executor's, and the executor obeys for another host by the server's signature alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_halves_as_processes_renew_and_become_a_host_of_their_own() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give up rights");
+        return;
+    }
+    let mut setup = fettle_testkit::Setup::default();
+    setup.settings.hosts.clones = fettle_server::settings::ClonePolicy::Enrol;
+    setup.settings.hosts.check_in_seconds = 5;
+    let server = TestServer::start_with(setup);
+    let admin = server.administrator().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Where that user may run it, wherever this checkout stands.
+    let program = folder.path().join("fettle");
+    std::fs::copy(env!("CARGO_BIN_EXE_fettle"), &program).unwrap();
+    let first = Machine::enrolled(&server, &admin).await;
+    let copy = first.copied();
+    first.ages(&server, 100);
+    let agent = Agent::start(&program, &first);
+    let (state, id) = (server.state.clone(), first.id);
+    let renewed = || async {
+        let kept = state.store.read(move |c| host_identity::host_identity_get(c, id)).await.unwrap();
+        kept.certificates == 2 && kept.keys.next.is_empty()
+    };
+    eventually("the expired certificate is renewed", LIMIT, renewed).await;
+    let other = Agent::start(&program, &copy);
+    let two = || async { admin.get("/api/v1/hosts/counts").await.ok()["managed"] == json!(2) };
+    eventually("two hosts are managed", LIMIT, two).await;
+    drop((agent, other));
+    let told = |machine: &Machine| fettle_agent::status(&machine.state()).unwrap().host.unwrap();
+    assert_ne!(told(&first), told(&copy));
+    for machine in [&first, &copy] {
+        use std::os::unix::fs::MetadataExt as _;
+        let owner = |path: PathBuf| std::fs::metadata(path).unwrap().uid();
+        assert_eq!((owner(machine.state().join("trust")), owner(machine.network("identity/key.pem"))), (0, 65534));
+        let trust: Value = serde_json::from_slice(&std::fs::read(machine.state().join("trust")).unwrap()).unwrap();
+        assert_eq!(trust["host"], json!(told(machine).to_string()));
+    }
 }

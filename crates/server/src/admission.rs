@@ -9,6 +9,7 @@ use fettle_domain::Timestamp;
 use fettle_domain::machine::HostState;
 use fettle_domain::reason::Reason;
 use fettle_store::Connection;
+use fettle_store::systems::audit::{self, AuditRecord};
 use fettle_store::systems::host_identity::{self, HostKeys};
 use fettle_store::systems::{host, work};
 use fettle_wire::agent::problem;
@@ -83,16 +84,54 @@ pub(crate) async fn admit(
     Ok(())
 }
 
-/// Why a host was not let in, read anew.
-pub(crate) async fn why_not(state: &AppState, peer: PeerCertificate) -> Refusal {
-    let read = state.store.read(move |connection| work::work_standing(connection, peer.host)).await;
-    match read {
-        Ok(Some(standing)) => match check(peer, standing.state, &standing.keys, clock::now()) {
-            Err(refusal) => refusal,
-            Ok(_) => again(peer),
-        },
-        Ok(None) => Refusal::host_revoked(peer.host),
-        Err(error) => error.into(),
+/// A host was not let in: read anew why. `Ok`: its certificate is newer than what is known here, so
+/// this database was set back to a back-up; it counts from now on, and the host may be let in.
+pub(crate) async fn reconsider(state: &AppState, peer: PeerCertificate) -> Result<(), Refusal> {
+    let now = clock::now();
+    let standing = state.store.read(move |connection| work::work_standing(connection, peer.host)).await?;
+    let standing = standing.ok_or_else(|| Refusal::host_revoked(peer.host))?;
+    match check(peer, standing.state, &standing.keys, now) {
+        Err(refusal) if refusal.0.kind == problem::CERTIFICATE_SUPERSEDED => {
+            let adopted = state.store.write(move |connection| adopt_or_note(connection, peer, now)).await?;
+            if adopted { Ok(()) } else { Err(refusal) }
+        }
+        Err(refusal) => Err(refusal),
+        // Let in by whoever was faster.
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Only our authority makes certificates, so one that is unknown and newer was made by a server that
+/// this database does not remember. An older one is a copy's, or of a machine that was set back.
+fn adopt_or_note(connection: &mut Connection, peer: PeerCertificate, now: Timestamp) -> fettle_store::Result<bool> {
+    let identity = host_identity::host_identity_get(connection, peer.host)?;
+    if identity.expires_at.is_some_and(|known| known < peer.expires_at) {
+        host_identity::host_key_adopt(connection, peer.host, &peer.key, peer.expires_at, now.after(OVERLAP))?;
+        let why = "it shows a certificate of ours that is newer than the one known here: this database was set back to a back-up";
+        let reasons = [Reason::new("identity.certificate-adopted", why)];
+        host::host_note(connection, peer.host, now, "adopt-certificate", "certificate", &reasons)?;
+        let record = record(peer, "host.certificate-adopted", &reasons);
+        audit::append(connection, now, &record)?;
+        return Ok(true);
+    }
+    // Told once of each.
+    if identity.copy_digest != peer.key {
+        let why = "a machine shows a certificate of this host that was replaced: it is a copy, or was set back to an old back-up";
+        let reasons = [Reason::new("identity.certificate-replaced", why)];
+        host::host_note(connection, peer.host, now, "notice-clone", "certificate", &reasons)?;
+        let record = record(peer, "host.clone-noticed", &reasons);
+        audit::append(connection, now, &record)?;
+    }
+    host_identity::host_cloned(connection, peer.host, &peer.key, now)?;
+    Ok(false)
+}
+
+fn record(peer: PeerCertificate, action: &'static str, reasons: &[Reason]) -> AuditRecord {
+    AuditRecord {
+        actor: "server".to_owned(),
+        action,
+        object: peer.host.to_string(),
+        detail: serde_json::json!({ "reasons": reasons }),
     }
 }
 
@@ -143,7 +182,7 @@ fn superseded(peer: PeerCertificate) -> Refusal {
         format!("{} uses a newer certificate: this one is refused", peer.host),
     )
     .advise(
-        "Where this machine was set back to an old state, or is a copy, enrol it anew with a fresh token and --force.",
+        "A machine that was set back, or is a copy, asks for an identity of its own by itself and waits for a person; or enrol it anew with a fresh token and --force.",
     )
 }
 

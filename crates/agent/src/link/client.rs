@@ -177,7 +177,7 @@ struct Shared {
     /// `None` before enrolment.
     identity: RwLock<Option<Identity>>,
     links: Mutex<Links>,
-    /// What was last said of this machine.
+    /// What this machine was at the last look.
     facts: Mutex<Option<HostFacts>>,
     /// Milliseconds this host's clock is ahead of the server's, as last heard.
     clock_ahead: AtomicI64,
@@ -264,9 +264,14 @@ impl Client {
         &self.0.attempts
     }
 
-    /// What was last said of this machine.
+    /// What this machine was at the last look.
     pub(super) fn facts(&self) -> Option<HostFacts> {
         clock::lock(&self.0.facts).clone()
+    }
+
+    /// Notes what this machine is, for when it needs an identity of its own.
+    pub(crate) fn note_facts(&self, facts: &HostFacts) {
+        *clock::lock(&self.0.facts) = Some(facts.clone());
     }
 
     /// Link of the last check-in that was answered; empty before the first.
@@ -296,9 +301,6 @@ impl Client {
     /// One check-in. Where the server's certificate is not valid at this host's time, a bare sign of
     /// life tells both sides how far the clocks differ; that is an error nevertheless.
     pub(crate) async fn check_in(&self, request: &CheckIn) -> Result<CheckInReply, ClientError> {
-        if let Some(facts) = &request.facts {
-            *clock::lock(&self.0.facts) = Some(facts.clone());
-        }
         match self.post("check-in", request).await {
             Err(error @ ClientError::OtherTime { .. }) => Err(self.compare_clocks(request).await.unwrap_or(error)),
             Err(error) => Err(error),

@@ -72,7 +72,7 @@ pub(crate) async fn tend(client: &Client, state: &StateDir, outcome: Result<Time
         Err(error) => match error.problem() {
             problem::CERTIFICATE_EXPIRED => renew(client, state).await,
             // The next certificate was used, and the agent stopped before it had it in place.
-            problem::CERTIFICATE_SUPERSEDED => finish(client, state).await,
+            problem::CERTIFICATE_SUPERSEDED => finish_or_own(client, state).await,
             problem::IDENTITY_CLONED => own::ask(client, state).await,
             _ => return Tended::Nothing,
         },
@@ -125,12 +125,16 @@ fn is_good(next: &Identity) -> bool {
     tls::validity(&next.certificate).is_ok_and(|validity| clock::now() < validity.until)
 }
 
-/// Goes on with a next certificate that is there.
-async fn finish(client: &Client, state: &StateDir) -> Result<Tended, RenewalError> {
-    match Identity::load_from(&state.identity_next())? {
-        Some(next) => use_first(client, state, next).await,
-        None => Ok(Tended::Nothing),
+/// Goes on with a next certificate that is there. Without one this machine is a copy, or was set back
+/// to a time before the last renewal.
+async fn finish_or_own(client: &Client, state: &StateDir) -> Result<Tended, RenewalError> {
+    if let Some(next) = Identity::load_from(&state.identity_next())? {
+        match use_first(client, state, next).await {
+            Err(RenewalError::Client(error)) if error.problem() == problem::CERTIFICATE_SUPERSEDED => {}
+            other => return other,
+        }
     }
+    own::ask(client, state).await
 }
 
 /// Asks for it and writes it beside the present one.

@@ -143,6 +143,7 @@ impl Network {
         let Answer::Snapshot { snapshot } = self.executor.ask(look).await? else {
             return Err(ChannelError::Other.into());
         };
+        self.client.note_facts(&snapshot.facts);
         let kept = clock::lock(&self.check_ins.kept);
         Ok(put_together(*snapshot, &kept, &server_has, want))
     }

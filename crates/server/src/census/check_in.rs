@@ -50,7 +50,13 @@ pub(super) async fn check_in(
         link: link.link.clone(),
         ..Seen::plain(peer.host, clock::now())
     };
-    let Some(head) = state.intake.seen(seen).await? else { return Err(admission::why_not(&state, peer).await) };
+    let head = match state.intake.seen(seen.clone()).await? {
+        Some(head) => head,
+        None => {
+            admission::reconsider(&state, peer).await?;
+            state.intake.seen(seen).await?.ok_or_else(|| Refusal::host_revoked(peer.host))?
+        }
+    };
     admission::admit(&state, peer, head.state, &head.keys).await?;
     let known = link.link.is_empty() || head.link == link.link;
     let settled = known || chain::settle(&state, peer.host, link, check_in.facts.as_ref()).await?;

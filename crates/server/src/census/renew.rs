@@ -86,11 +86,13 @@ pub(super) async fn copy(
     let (peer, now) = (peer.require()?, clock::now());
     let standing = state.store.read(move |connection| work::work_standing(connection, peer.host)).await?;
     let standing = standing.ok_or_else(|| Refusal::host_revoked(peer.host))?;
-    // The copy of a certificate that has been renewed since is as good a proof of where it comes from.
-    match admission::check(peer, standing.state, &standing.keys, now) {
-        Err(refusal) if refusal.0.kind != problem::CERTIFICATE_SUPERSEDED => return Err(refusal),
-        _ => {}
-    }
+    let policy = match admission::check(peer, standing.state, &standing.keys, now) {
+        Ok(_) => state.settings.hosts.clones,
+        // The copy of a certificate that was replaced since tells where it comes from as well; but it
+        // may be what somebody found on an old disk, so a person looks in any case.
+        Err(refusal) if refusal.0.kind == problem::CERTIFICATE_SUPERSEDED => ClonePolicy::Ask,
+        Err(refusal) => return Err(refusal),
+    };
     let key = state.identity.key_of_request(&request.csr).map_err(|error| bad_request("csr", &error.to_string()))?;
     let known = state.store.read(move |connection| host_identity::host_by_key(connection, &key)).await?;
     if known == Some(peer.host) {
@@ -100,7 +102,6 @@ pub(super) async fn copy(
     let certificate = issue(&state, &request.csr, id, now)?;
     let pem = certificate.pem.clone();
     if known.is_none() {
-        let policy = state.settings.hosts.clones;
         let made = state
             .store
             .write(move |connection| make(connection, peer.host, id, &request, &certificate, policy, now))

@@ -206,3 +206,33 @@ async fn copies_are_asked_for_once_each_and_not_without_end() {
     }
     first.speaks().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_from_before_the_last_renewal_waits_for_a_person_whatever_the_policy() {
+    let mut settings = Settings::default();
+    settings.hosts.clones = ClonePolicy::Enrol;
+    for database in TestDatabase::all() {
+        let (server, admin, mut first) = known(database, settings.clone()).await;
+        let mut copy = first.copied(of_the_copy(), "copy");
+        // Twice, so that the overlap of the first one is over.
+        for _ in 0..2 {
+            let key = fresh_key();
+            let reply = first.renews(&key).await.ok();
+            first.shows(&server, (reply["certificate"].as_str().unwrap().to_owned(), key));
+            first.speaks().await;
+        }
+        assert_eq!(copy.asks_for_its_own(&fresh_key()).await.status, 409, "nobody has noticed it yet");
+        for _ in 0..3 {
+            assert_eq!(copy.tries().await.problem(), "certificate-superseded");
+        }
+        assert_eq!(audited(&admin, "host.clone-noticed").await, 1);
+        let seen = shown(&admin, first.id).await;
+        assert_eq!(seen["summary"]["notices"], json!(["two machines with its identity"]));
+        let id = own(&server, &mut copy).await;
+        assert_eq!(copy.tries().await.problem(), "host-pending");
+        admin.post(&format!("/api/v1/hosts/{id}/accept"), &json!({})).await.ok();
+        copy.speaks().await;
+        first.speaks().await;
+        assert_eq!(shown(&admin, first.id).await["summary"]["notices"], json!([]));
+    }
+}

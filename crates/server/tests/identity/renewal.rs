@@ -51,7 +51,11 @@ async fn the_next_certificate_counts_at_its_first_use_and_ends_the_one_before() 
         machine.speaks().await;
         assert_eq!(audited(&admin, "host.renew").await, 2);
         let told = events(&admin, machine.id).await;
-        assert_eq!(told, ["enrol", "report", "renew", "use-certificate", "renew", "use-certificate"]);
+        let renewed = ["renew", "use-certificate"];
+        assert_eq!(
+            told,
+            [["enrol", "report"], renewed, renewed].concat().into_iter().chain(["notice-clone"]).collect::<Vec<_>>()
+        );
         assert_eq!(admin.get("/api/v1/audit/verify").await.ok()["intact"], true);
     }
 }
@@ -150,4 +154,28 @@ async fn hostile_requests_renew_nothing() {
     machine.speaks().await;
     assert_eq!(shown(&admin, machine.id).await["identity"]["certificates"], 2);
     assert_eq!(shown(&admin, other.id).await["identity"]["certificates"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_set_back_to_a_back_up_believes_newer_certificates_of_its_authority_and_no_older_ones() {
+    for database in TestDatabase::all() {
+        let (server, admin, mut machine) = known(database).await;
+        let former = machine.certificate.clone();
+        // Renewed by a server that this database does not remember.
+        let key = fresh_key();
+        let newer = server.certificate_over(&key, machine.id, clock::now(), 91);
+        machine.shows(&server, (newer, key));
+        machine.speaks().await;
+        machine.work(0).await.ok();
+        machine.reports().await.ok();
+        assert_eq!(audited(&admin, "host.certificate-adopted").await, 1);
+        machine.shows(&server, former);
+        machine.work(0).await.ok();
+        let key = fresh_key();
+        let older = server.certificate_over(&key, machine.id, days_ago(1), 30);
+        machine.shows(&server, (older, key));
+        assert_eq!(machine.tries().await.problem(), "certificate-superseded");
+        assert_eq!(audited(&admin, "host.certificate-adopted").await, 1);
+        assert_eq!(shown(&admin, machine.id).await["identity"]["certificates"], 2);
+    }
 }

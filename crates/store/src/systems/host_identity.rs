@@ -129,6 +129,25 @@ pub fn host_key_used(connection: &mut Connection, host: HostId, key: &[u8], form
     Ok(done > 0)
 }
 
+/// A certificate that is not known here counts from now on: this database is older than it.
+pub fn host_key_adopt(
+    connection: &mut Connection,
+    host: HostId,
+    key: &[u8],
+    expires_at: Timestamp,
+    former_until: Timestamp,
+) -> Result<()> {
+    connection.execute(
+        "UPDATE host SET key_former = key_current, key_former_until = ?3, key_current = ?2, key_next = ?4 WHERE id = ?1",
+        &[host.into(), key.into(), former_until.into(), Value::Blob(Vec::new())],
+    )?;
+    connection.execute(
+        "UPDATE host_identity SET expires_at = ?2, next_expires_at = 0, certificates = certificates + 1 WHERE host = ?1",
+        &[host.into(), expires_at.into()],
+    )?;
+    Ok(())
+}
+
 /// The host whose certificate in use is over this key.
 pub fn host_by_key(connection: &mut Connection, key: &[u8]) -> Result<Option<HostId>> {
     let row =

@@ -12,6 +12,8 @@ use fettle_domain::{HostId, Timestamp};
 const MARKS: usize = 64;
 /// Hosts looked at for one machine.
 const FOUND: usize = 20;
+/// Of those with one of its marks, and of those with its name, the newest.
+const SEEN: usize = 100;
 
 /// Replaces the marks of a host.
 pub fn host_marks_set(connection: &mut Connection, host: HostId, marks: &[String]) -> Result<()> {
@@ -42,10 +44,14 @@ pub fn hosts_alike(connection: &mut Connection, host: HostId, marks: &[String], 
     let mut found = Vec::new();
     let mut values: Vec<Value> = marks.iter().take(MARKS).map(Value::from).collect();
     let places: Vec<String> = (1..=values.len()).map(|number| format!("?{number}")).collect();
+    // Each way by its own index, and bounded: half a fleet may be called localhost.
     let by_mark = if places.is_empty() {
         String::new()
     } else {
-        format!("h.id IN (SELECT m.host FROM host_mark m WHERE m.mark IN ({})) OR ", places.join(", "))
+        let marks = places.join(", ");
+        format!(
+            "SELECT id FROM (SELECT host AS id FROM host_mark WHERE mark IN ({marks}) ORDER BY host DESC LIMIT {SEEN}) m UNION "
+        )
     };
     values.push(name.into());
     values.push(host.into());
@@ -53,7 +59,7 @@ pub fn hosts_alike(connection: &mut Connection, host: HostId, marks: &[String], 
     let rows = connection.query(
         &format!(
             "SELECT h.id, h.state, r.facts FROM host h JOIN host_report r ON r.host = h.id
-             WHERE ({by_mark}h.name = ?{name}) AND h.id <> ?{host} AND h.state <> 'discovered'
+             WHERE h.id IN ({by_mark}SELECT id FROM (SELECT id FROM host WHERE name = ?{name} ORDER BY id DESC LIMIT {SEEN}) n) AND h.id <> ?{host} AND h.state <> 'discovered'
                AND NOT EXISTS (SELECT 1 FROM host_predecessor p WHERE p.former = h.id)
              ORDER BY h.id DESC LIMIT {FOUND}"
         ),
