@@ -13,6 +13,7 @@ use fettle_store::systems::deployment::{self, DeploymentSort, NewDeployment};
 use fettle_store::systems::finding::{self, FindingFilter, FindingSort};
 use fettle_store::systems::group;
 use fettle_store::systems::host::{self, HostFactsColumns, HostFilter, HostSort};
+use fettle_store::systems::host_seen::{Seen, host_seen};
 use fettle_store::systems::plan::{self, NewPlan};
 use fettle_store::systems::rollout::{self, RolloutRecord};
 use fettle_store::systems::user::{self, User, UserSort};
@@ -108,7 +109,7 @@ fn hosts(store: &Store, source: &Source, limit: u32) {
         store
             .write_blocking(move |c| {
                 host::host_create(c, id, &facts, "1", at(0))?;
-                host::host_seen(c, &[(id, seen)])?;
+                host_seen(c, &[Seen::plain(id, seen)])?;
                 let path = [HostEvent::Report, HostEvent::FallSilent, HostEvent::Retire];
                 if seen == at(0) {
                     group::group_add(c, GroupId::new(1, [1; 10]), id)?;
