@@ -35,6 +35,7 @@ fn options(machine: &Machine, deployment: DeploymentId) -> UndoOptions {
         policy: machine.state.join("no-policy"),
         deployment,
         providers: vec![machine.provider.clone()],
+        owner: None,
     }
 }
 
