@@ -228,11 +228,10 @@ fn by_agent(
             DeploymentState::Succeeded if asked.elapsed() < TAKEN_UP => {}
             // Taken up, but not begun: another deployment is under way.
             DeploymentState::Succeeded if now.local_undo.is_some() => {}
-            DeploymentState::Succeeded => {
-                if local_order::take_back(&state, options.deployment)? {
-                    return Err(UndoError::NotTakenUp(process));
-                }
+            DeploymentState::Succeeded if local_order::take_back(&state, options.deployment)? => {
+                return Err(UndoError::NotTakenUp(process));
             }
+            DeploymentState::Succeeded => {}
             other if other.is_settled() => {
                 tell_new(folder, next, line);
                 return Ok(());
