@@ -170,6 +170,21 @@ CREATE TABLE IF NOT EXISTS host_event (
 );
 CREATE INDEX IF NOT EXISTS host_event_by_host ON host_event (host, sequence);
 
+-- Hosts whose inventory comes from a file: what tells the machine apart, and where the file comes from.
+CREATE TABLE IF NOT EXISTS host_import (
+    host BYTEA PRIMARY KEY,            -- private
+    machine_id TEXT NOT NULL,           -- private: digest; empty: unknown
+    product_uuid TEXT NOT NULL,         -- private: empty: unknown
+    made_at BIGINT NOT NULL,            -- private: machine's clock: what its findings speak of
+    made_by TEXT NOT NULL,              -- private: program and version
+    made_for TEXT NOT NULL,             -- private: user there
+    missing TEXT NOT NULL,              -- private: JSON array of texts: what the file lacks
+    imported_at BIGINT NOT NULL,        -- private
+    imported_by TEXT NOT NULL           -- private: user name
+);
+CREATE INDEX IF NOT EXISTS host_import_by_machine ON host_import (machine_id);
+CREATE INDEX IF NOT EXISTS host_import_by_product ON host_import (product_uuid);
+
 -- How many hosts are in a state: no page counts the fleet.
 CREATE TABLE IF NOT EXISTS host_count (
     state TEXT PRIMARY KEY,             -- private
@@ -505,7 +520,7 @@ CREATE TABLE IF NOT EXISTS change_event (
     change_id BYTEA NOT NULL REFERENCES change_request (id), -- private
     number BIGINT NOT NULL,             -- private: from 1, without gaps
     at BIGINT NOT NULL,                 -- private
-    machine TEXT NOT NULL,              -- private: change, rehearsal, plan, rollout, wave, deployment, task, output
+    machine TEXT NOT NULL,              -- private: change, rehearsal, plan, rollout, wave, deployment, task, output, log
     deployment BYTEA,                  -- private
     host_name TEXT NOT NULL,            -- private: empty when about no single host
     event TEXT NOT NULL,                -- private
@@ -532,4 +547,29 @@ CREATE INDEX IF NOT EXISTS work_by_mark ON work (mark);
 CREATE TABLE IF NOT EXISTS work_mark (
     id BIGINT PRIMARY KEY,              -- private: always 1; its row orders the marks of all servers
     mark BIGINT NOT NULL                -- private
+);
+
+-- Logs that people asked of hosts: the newest request of each deployment, gone when its time is over.
+CREATE TABLE IF NOT EXISTS log_request (
+    id BYTEA PRIMARY KEY,              -- private
+    deployment BYTEA NOT NULL UNIQUE REFERENCES deployment (id), -- private
+    host BYTEA NOT NULL,               -- private
+    asked_by TEXT NOT NULL,             -- private: user name
+    asked_at BIGINT NOT NULL,           -- private
+    expires_at BIGINT NOT NULL,         -- private
+    done BIGINT NOT NULL,               -- private: 1 when nothing follows
+    missing TEXT NOT NULL,              -- private: why the host has none; empty: it has
+    most_bytes BIGINT NOT NULL,         -- private: that are taken
+    bytes BIGINT NOT NULL,              -- private: that are here
+    next_line BIGINT NOT NULL,          -- private: first line that is not here
+    heard_at BIGINT                     -- private: when the last part came; NULL: none yet
+);
+CREATE INDEX IF NOT EXISTS log_request_by_host ON log_request (host, done);
+CREATE INDEX IF NOT EXISTS log_request_by_end ON log_request (expires_at);
+
+CREATE TABLE IF NOT EXISTS log_part (
+    request BYTEA NOT NULL REFERENCES log_request (id), -- private
+    from_line BIGINT NOT NULL,          -- private
+    lines TEXT NOT NULL,                -- private: JSON array of wire LogLine
+    PRIMARY KEY (request, from_line)
 );

@@ -35,6 +35,7 @@ fn options(machine: &Machine, deployment: DeploymentId) -> UndoOptions {
         policy: machine.state.join("no-policy"),
         deployment,
         providers: vec![machine.provider.clone()],
+        owner: None,
     }
 }
 
@@ -109,7 +110,8 @@ fn the_kept_log_and_the_document_need_no_server() {
     std::fs::create_dir_all(machine.root.join("etc")).unwrap();
     std::fs::write(machine.root.join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
     std::fs::write(machine.root.join("etc/hostname"), "island\n").unwrap();
-    let document = scan(&machine.root, &[machine.provider.clone()], None).unwrap();
+    let providers = options(&machine, deployment).providers;
+    let document = scan(&machine.root, &providers, None).unwrap();
     assert_eq!((document.facts.name.as_str(), document.packages.len()), ("island", 30));
     assert!(
         document.facts.macs.is_empty() && document.missing.iter().any(|text| text.contains("not the running system"))

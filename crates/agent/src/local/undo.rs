@@ -15,6 +15,7 @@ use crate::disk::{LogError, StateDir};
 use crate::executor::etc_of;
 use crate::policy::{Policy, PolicyError};
 use crate::report::{Spool, keep};
+use crate::services::PackageOwner;
 use fettle_domain::DeploymentId;
 use fettle_domain::machine::DeploymentState;
 use fettle_domain::plan::PackageStep;
@@ -44,6 +45,8 @@ pub struct UndoOptions {
     pub deployment: DeploymentId,
     /// The package managers.
     pub providers: Vec<Arc<dyn Provider>>,
+    /// Says which package owns a file.
+    pub owner: Option<Arc<dyn PackageOwner>>,
 }
 
 /// What came of it.
@@ -167,7 +170,12 @@ fn here(
     let policy = Policy::load(&options.policy)?;
     local_order::ask(&state, options.deployment, by)?;
     let host = Host {
-        system: Arc::new(LocalSystem::new(&options.root, &etc_of(&options.policy), state.path(), None)),
+        system: Arc::new(LocalSystem::new(
+            &options.root,
+            &etc_of(&options.policy),
+            state.path(),
+            options.owner.clone(),
+        )),
         spool: Arc::new(Mutex::new(Spool::open(&state.spool())?)),
         state,
         root: options.root.clone(),
@@ -220,11 +228,10 @@ fn by_agent(
             DeploymentState::Succeeded if asked.elapsed() < TAKEN_UP => {}
             // Taken up, but not begun: another deployment is under way.
             DeploymentState::Succeeded if now.local_undo.is_some() => {}
-            DeploymentState::Succeeded => {
-                if local_order::take_back(&state, options.deployment)? {
-                    return Err(UndoError::NotTakenUp(process));
-                }
+            DeploymentState::Succeeded if local_order::take_back(&state, options.deployment)? => {
+                return Err(UndoError::NotTakenUp(process));
             }
+            DeploymentState::Succeeded => {}
             other if other.is_settled() => {
                 tell_new(folder, next, line);
                 return Ok(());

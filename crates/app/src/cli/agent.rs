@@ -136,6 +136,9 @@ pub enum Agent {
         /// This host's own policy: what it lets its server do; only root may be able to write it
         #[arg(long, value_name = "FILE", default_value = "/etc/fettle/policy.toml")]
         policy: PathBuf,
+        /// The list of foreign providers
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/plugins.toml")]
+        plugins: PathBuf,
     },
     /// Print the whole log that is kept of a deployment; needs no server
     Log {
@@ -161,6 +164,9 @@ pub enum Agent {
         /// This host's own policy: what it lets its server do; only root may be able to write it
         #[arg(long, value_name = "FILE", default_value = "/etc/fettle/policy.toml")]
         policy: PathBuf,
+        /// The list of foreign providers
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/plugins.toml")]
+        plugins: PathBuf,
     },
     /// Write the inventory into a file, for a machine that reaches no server
     Scan {
@@ -170,5 +176,8 @@ pub enum Agent {
         /// Another root directory than /
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
+        /// The list of foreign providers
+        #[arg(long, value_name = "FILE", default_value = "/etc/fettle/plugins.toml")]
+        plugins: PathBuf,
     },
 }

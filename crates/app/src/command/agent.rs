@@ -91,11 +91,11 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
         }
         Agent::Status { state } => local::status(state, form),
         Agent::Inventory { root, plugins } => local::inventory(root, plugins, form),
-        Agent::Plan { packages, security, refresh, root, policy } => {
+        Agent::Plan { packages, security, refresh, root, policy, plugins } => {
             let options = PlanOptions {
                 root: root.clone(),
                 policy: policy.clone(),
-                providers: crate::plugins::providers(Path::new(local::PLUGINS), None)?,
+                providers: crate::plugins::providers(plugins, None)?,
                 packages: packages.clone(),
                 security: *security,
                 refresh: *refresh,
@@ -104,17 +104,18 @@ pub async fn run(command: &Agent, form: Output) -> Result<(), Failure> {
         }
         Agent::Checks { checks, root, policy } => look_at_checks(checks, root, policy, form),
         Agent::Log { deployment, state } => local::log(deployment.as_deref(), state, form),
-        Agent::Undo { deployment, yes, state, root, policy } => {
+        Agent::Undo { deployment, yes, state, root, policy, plugins } => {
             let options = UndoOptions {
                 state_dir: state.clone(),
                 root: root.clone(),
                 policy: policy.clone(),
                 deployment: local::deployment_id(deployment)?,
-                providers: crate::plugins::providers(Path::new(local::PLUGINS), None)?,
+                providers: crate::plugins::providers(plugins, None)?,
+                owner: Some(Arc::new(Owners::default())),
             };
             local::undo(&options, *yes, form)
         }
-        Agent::Scan { out, root } => local::scan(out, root, form),
+        Agent::Scan { out, root, plugins } => local::scan(out, root, plugins, form),
     }
 }
 

@@ -17,9 +17,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// The list of foreign providers where none is named.
-pub(super) const PLUGINS: &str = "/etc/fettle/plugins.toml";
-
 fn value(of: &impl serde::Serialize) -> Result<Value, Failure> {
     serde_json::to_value(of).map_err(Failure::failed)
 }
@@ -85,8 +82,8 @@ fn status_text(status: &Value, width: usize) -> String {
 
 /// `fettle agent inventory`.
 pub(super) fn inventory(root: &Path, plugins: &Path, form: Output) -> Result<(), Failure> {
-    let inventory = fettle_agent::inventory(root, &crate::plugins::providers(plugins, None)?, Some(&Owners::default()))
-        .map_err(Failure::failed)?;
+    let providers = crate::plugins::providers(plugins, None)?;
+    let inventory = fettle_agent::inventory(root, &providers, Some(&Owners::default())).map_err(Failure::failed)?;
     if form == Output::Json {
         return output::json(&value(&inventory)?);
     }
@@ -242,10 +239,9 @@ fn confirm(steps: &[PackageStep]) -> Result<(), Failure> {
 }
 
 /// `fettle agent scan`.
-pub(super) fn scan(out: &Path, root: &Path, form: Output) -> Result<(), Failure> {
-    let scan =
-        fettle_agent::scan(root, &crate::plugins::providers(Path::new(PLUGINS), None)?, Some(&Owners::default()))
-            .map_err(Failure::failed)?;
+pub(super) fn scan(out: &Path, root: &Path, plugins: &Path, form: Output) -> Result<(), Failure> {
+    let providers = crate::plugins::providers(plugins, None)?;
+    let scan = fettle_agent::scan(root, &providers, Some(&Owners::default())).map_err(Failure::failed)?;
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());
     serde_json::to_writer(&mut packed, &scan).map_err(Failure::failed)?;
     let bytes = packed.finish()?;
