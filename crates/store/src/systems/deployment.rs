@@ -442,7 +442,8 @@ pub struct TaskRecord {
 /// Reasons of a task that are kept.
 const TASK_REASONS: usize = 300;
 
-/// Notes where a task stands, as its host says. A task that is undone keeps why it failed.
+/// Notes where a task stands, as its host says. A task that is undone keeps why it failed, behind what is
+/// newer.
 pub fn task_set(
     connection: &mut Connection,
     deployment: &DeploymentRecord,
@@ -451,17 +452,17 @@ pub fn task_set(
     now: Timestamp,
 ) -> Result<()> {
     use TaskState as S;
-    let mut reasons = Vec::new();
+    let mut reasons = task.reasons.clone();
     if matches!(task.state, S::Undo | S::Undoing | S::Undone | S::Error) {
         let row = connection.query_one(
             "SELECT reasons FROM task WHERE deployment = ?1 AND number = ?2",
             &[deployment.id.into(), task.number.into()],
         )?;
-        reasons = row.map_or(Ok(Vec::new()), |row| parse(row.text(0)?, "task.reasons"))?;
-    }
-    for reason in &task.reasons {
-        if reasons.len() < TASK_REASONS && !reasons.contains(reason) {
-            reasons.push(reason.clone());
+        let former: Vec<Reason> = row.map_or(Ok(Vec::new()), |row| parse(row.text(0)?, "task.reasons"))?;
+        for reason in former {
+            if reasons.len() < TASK_REASONS && !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
         }
     }
     connection.execute(
