@@ -2,9 +2,10 @@
 
 use crate::digest::{Hasher, is_sha256, sha256_hex};
 use crate::protocol::FileMessage;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, openat, renameat};
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Why a file cannot be taken.
@@ -21,16 +22,27 @@ pub enum ScratchError {
     Wrong(String, String),
 }
 
-/// Puts bytes there and says how they are found.
+/// Puts bytes there, readable for everybody, and says how they are found.
+///
+/// The folder may belong to the very plug-in, which may have put links where the file will be: so the file is made
+/// anew under a name nobody can guess, never opened through a link, and takes its place by renaming.
 pub fn put(folder: &Path, bytes: &[u8]) -> io::Result<FileMessage> {
     let sha256 = sha256_hex(bytes);
-    let path = folder.join(&sha256);
-    if !path.exists() {
-        let part = folder.join(format!("{sha256}.part"));
-        File::create(&part)?.write_all(bytes)?;
-        fs::rename(&part, &path)?;
-    }
+    let folder = File::open(folder)?;
+    let part = format!("{}.part", random_hex()?);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(&folder, part.as_str(), flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(bytes)?;
+    file.set_permissions(fs::Permissions::from_mode(0o444))?;
+    renameat(&folder, part.as_str(), &folder, sha256.as_str())?;
     Ok(FileMessage { sha256, size: bytes.len() as u64 })
+}
+
+fn random_hex() -> io::Result<String> {
+    let mut random = [0u8; 16];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+        .map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Takes the bytes of a file: a plain one, opened without following links, of just the size and digest it is said
@@ -74,12 +86,8 @@ impl Scratch {
     /// Makes one below `base`, which is made too.
     pub fn new(base: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let mut random = [0u8; 16];
-        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
-            .map_err(|_| io::Error::other("the system gives no random bytes"))?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(base)?;
-        let path = base.join(format!("call-{name}"));
+        let path = base.join(format!("call-{}", random_hex()?));
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }

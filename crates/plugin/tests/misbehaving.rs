@@ -310,6 +310,17 @@ fn a_feeds_files_are_plain_ones_of_their_own_digest() {
 }
 
 #[test]
+fn links_that_a_feed_plants_lead_the_host_nowhere() {
+    let bad = bad("feed_plants_links");
+    std::fs::write(&bad.token, "precious").unwrap();
+    std::fs::set_permissions(&bad.token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(bad.feed().recognises(DOCUMENT), "it finds the document, not its link");
+    bad.is_gone();
+    let mode = std::fs::metadata(&bad.token).unwrap().permissions().mode() & 0o777;
+    assert_eq!((std::fs::read_to_string(&bad.token).unwrap().as_str(), mode), ("precious", 0o600));
+}
+
+#[test]
 fn a_feed_speaks_for_itself_and_its_wrong_records_are_told_one_by_one() {
     let content = bad("feed_speaks_for_another").feed().read(DOCUMENT).unwrap();
     assert_eq!(content.advisories.len(), 1);

@@ -52,7 +52,7 @@ pub struct Limits {
     pub farewell: Duration,
     /// Bytes on standard output and error together, in one call.
     pub said: u64,
-    /// Processes at once.
+    /// Processes at once. A provider's package manager may build with all processors.
     pub processes: usize,
     /// Packages of an inventory, and candidates.
     pub packages: usize,

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 const LIST: u64 = 1 << 20;
 /// Largest executable.
 const EXECUTABLE: u64 = 512 << 20;
+/// Processes of a provider at once: what builds packages may start many.
+const PROVIDER_PROCESSES: usize = 4096;
 /// Most plug-ins of one list.
 const MOST: usize = 100;
 
@@ -154,6 +156,7 @@ impl Listed {
         if isolation == Isolation::Reader && readers_are_nobody() {
             everybody_reads(&self.path)?;
         }
+        let processes = if isolation == Isolation::Host { PROVIDER_PROCESSES } else { Limits::default().processes };
         Ok(Launch {
             name: self.name.clone(),
             program: self.path.clone(),
@@ -161,7 +164,7 @@ impl Listed {
             sha256: Some(self.sha256.clone()),
             scratch: scratch.to_owned(),
             isolation,
-            limits: Limits::default(),
+            limits: Limits { processes, ..Limits::default() },
         })
     }
 }

@@ -323,14 +323,7 @@ pub(crate) fn document_message(
 ) -> io::Result<DocumentMessage> {
     let part = if head { document.bytes.get(..HEAD_LIMIT).unwrap_or(document.bytes) } else { document.bytes };
     let file = scratch::put(scratch, part)?;
-    open_to_all(&scratch.join(&file.sha256))?;
     Ok(DocumentMessage { name: document.name.to_owned(), file, whole_size: document.bytes.len() as u64 })
-}
-
-/// Readers may run as another user.
-fn open_to_all(path: &std::path::Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o444))
 }
 
 /// Problems, as many as people read.

@@ -7,7 +7,7 @@ use crate::protocol::*;
 use crate::provider::{ProviderEvents, ResourceLimits};
 use crate::scratch::Scratch;
 use crate::{ErrorKind, PluginError};
-use rustix::process::{Pid, Resource, Rlimit, prlimit, setpriority_process};
+use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, prlimit, setpriority_process, waitid};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::path::Path;
@@ -250,8 +250,21 @@ impl Session {
         self.line(until, "a line", &|| false)
     }
 
-    fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// How it ended, if it did. It is looked at without being taken from the table of processes: until the very end
+    /// its number stays its own, so that no other process is ever taken for it or for one of its group.
+    fn ended(&self) -> Option<String> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)?;
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(pid), look).ok().flatten()?;
+        Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("exit status: {code}"),
+            (None, Some(signal)) => format!("signal: {signal}"),
+            (None, None) => "ended".to_owned(),
+        })
+    }
+
+    fn is_running(&self) -> bool {
+        self.ended().is_none()
     }
 
     /// The next line of standard output. Past `until`, or when `stop` says so, there is none.
@@ -314,10 +327,7 @@ impl Session {
         while self.is_running() && Instant::now() < until {
             pause(Duration::from_millis(5));
         }
-        let how = match self.child.try_wait() {
-            Ok(Some(status)) => status.to_string(),
-            Ok(None) | Err(_) => "closed its output".to_owned(),
-        };
+        let how = self.ended().unwrap_or_else(|| "closed its output".to_owned());
         // What it said last may still be in the pipe.
         let _ = self.pipes.turn(Duration::ZERO);
         self.with_tail(fail(ErrorKind::Failed, format!("{} ended before it answered {what} ({how})", self.name)))
@@ -351,6 +361,7 @@ impl Session {
         }
         if !self.reader && !self.is_running() {
             self.tree.forget();
+            let _ = self.child.try_wait();
         }
         Ok(())
     }
@@ -362,7 +373,7 @@ impl Drop for Session {
             return;
         }
         let Self { child, tree, name, .. } = self;
-        if !tree.end(|| drop(child.try_wait())) {
+        if !tree.end() {
             tracing::error!(plugin.name = %name, "processes of a plug-in cannot be ended");
         }
         let _ = child.try_wait();

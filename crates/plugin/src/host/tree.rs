@@ -104,13 +104,13 @@ impl Tree {
     }
 
     /// Ends all of it: first everything is stopped, so that nothing starts more meanwhile, then killed, until a look
-    /// finds nobody. `reap` is called in between, to wait for the plug-in itself. False when some could not be ended.
-    pub fn end(&mut self, mut reap: impl FnMut()) -> bool {
+    /// finds nobody. The leader must not have been waited for yet: as long as it is not, its number and its group are
+    /// nobody else's. False when some could not be ended.
+    pub fn end(&mut self) -> bool {
         for round in 0..ROUNDS {
             if let Some(group) = Pid::from_raw(self.leader) {
                 let _ = kill_process_group(group, Signal::KILL);
             }
-            reap();
             if self.look(true) == 0 {
                 return true;
             }

@@ -237,6 +237,18 @@ def feed_path():
     asked()
     ok(advisories={"sha256": "../../../../../etc/passwd", "size": 10}, problems=[])
 
+def feed_plants_links():
+    """Where the host will write: the name of the document, and what may lead there, are links to the file TOKEN."""
+    import hashlib
+    digest = hashlib.sha256(b"{}").hexdigest()
+    for name in (digest, digest + ".part"):
+        os.symlink(TOKEN, name)
+    hello()
+    asked()
+    with open(digest, "rb") as file:
+        assert file.read() == b"{}"
+    ok(recognised=True)
+
 def feed_link():
     hello()
     asked()
