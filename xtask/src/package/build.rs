@@ -21,11 +21,16 @@ pub(super) fn runs_here(target: &str) -> Result<bool> {
 /// Builds the release program; says what is missing where it cannot.
 pub(super) fn release(root: &Path, target: &str) -> Result<PathBuf> {
     let mut command = cargo(root);
-    command.args(["build", "--locked", "--release", "--package", "fettle-app", "--target", target]);
+    command.args(["build", "--locked", "--release", "--package", "fettle-app"]);
+    let mut folder = target_folder(root)?;
     if target != host()? {
+        command.args(["--target", target]);
+        folder.push(target);
         let compiler = compiler(target)?;
         command.env(format!("CC_{}", target.replace('-', "_")), &compiler.name);
-        command.env(format!("CFLAGS_{}", target.replace('-', "_")), compiler.flags);
+        if !compiler.flags.is_empty() {
+            command.env(format!("CFLAGS_{}", target.replace('-', "_")), compiler.flags);
+        }
         if let Some(linker) = compiler.linker {
             let variable = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
             command.env(variable, linker);
@@ -34,7 +39,7 @@ pub(super) fn release(root: &Path, target: &str) -> Result<PathBuf> {
     }
     let status = command.status().context("cannot run cargo")?;
     anyhow::ensure!(status.success(), "the build for {target} failed; see above");
-    Ok(target_folder(root)?.join(target).join("release/fettle"))
+    Ok(folder.join("release/fettle"))
 }
 
 /// A program of this machine's own, which writes the man pages for one that cannot run here.
