@@ -372,7 +372,12 @@ impl<'a> Engine<'a> {
         let interrupted = self.deployment.task_state(name) == TaskState::Doing;
         let begun = self.deployment.task(name).map_or(0, |task| task.begun);
         self.output.set_task(name.as_str());
-        self.task_record(name, TaskEvent::Begin, Vec::new(), Left::Nothing)?;
+        // In which boot the change was begun tells, after an interruption, whether the power was gone meanwhile.
+        let left = match self.deployment.left(name) {
+            Left::Nothing if name == TaskName::Install => Left::Begun { boot_id: self.host.system.boot_id() },
+            _ => Left::Nothing,
+        };
+        self.task_record(name, TaskEvent::Begin, Vec::new(), left)?;
         let most = if name.is_before_change() { MOST_BEGUN_BEFORE_CHANGE } else { MOST_BEGUN };
         let result = if begun >= most {
             Err(Failure { reasons: vec![given_up(begun)], not_applicable: false })

@@ -96,6 +96,8 @@ pub(crate) enum Left {
         #[serde(default)]
         needrestart: Vec<String>,
     },
+    /// The boot in which the change was begun.
+    Begun { boot_id: String },
     /// The boot in which the reboot was asked for.
     Reboot {
         boot_id: String,

@@ -17,7 +17,8 @@ pub(super) struct Install;
 
 impl Task for Install {
     /// Cut off in its middle, the package manager first finishes what it left; when that proves the
-    /// plan, the deployment goes on, else it is undone.
+    /// plan, the deployment goes on, else it is undone. After a power cut it is undone in any case: dpkg
+    /// does not sync configuration files when it unpacks them, and would install empty ones.
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         if context.interrupted {
             return finish_interrupted(context);
@@ -57,12 +58,22 @@ fn finish_interrupted(context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         Ok(mended) => notes.extend(mended),
         Err(error) => notes.extend(told(&error)),
     }
+    if lost_power(context) {
+        let text = "the host went down in the middle of the install, and what was written last may be lost: the former versions are put back";
+        notes.push(Reason::new("install.power-cut", text));
+        return Err(Failure::because(notes));
+    }
     let wrong = context.unproved(false)?;
     if wrong.is_empty() {
         return Ok(Outcome::left(Left::Applied { applied: Applied::default() }, notes));
     }
     notes.extend(wrong);
     Err(Failure::because(notes))
+}
+
+/// Whether the host was started anew since the install began.
+fn lost_power(context: &TaskContext<'_>) -> bool {
+    matches!(context.deployment.left(TaskName::Install), Left::Begun { boot_id } if *boot_id != context.system.boot_id())
 }
 
 fn put_back(context: &TaskContext<'_>) -> Vec<Reason> {

@@ -124,6 +124,7 @@ fn finish(
     let database = session.database()?;
     let wrong = plan::verify(&database, manifest, false);
     if wrong.is_empty() {
+        session.sync()?;
         let complaint = matches!(&outcome, Ok(Some(ended)) if !ended.success);
         let mut notes = conffiles_kept(session, &database, manifest, snapshot);
         if complaint {

@@ -28,6 +28,7 @@ pub(super) fn recover(session: &Session<'_, '_>) -> Result<Vec<Reason>, PluginEr
         return Err(diagnose::error_of("the interrupted run of dpkg cannot be finished", &ended)
             .advise("Run `dpkg --configure -a` by hand and look at its messages."));
     }
+    session.sync()?;
     Ok(told(&before, &after))
 }
 

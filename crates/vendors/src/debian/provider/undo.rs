@@ -44,6 +44,7 @@ pub(super) fn undo(session: &Session<'_, '_>, request: &StepRequest) -> Result<A
     let notes = restore_rest(session, request, &snapshot)?;
     let wrong = plan::verify(&session.database()?, manifest, true);
     if wrong.is_empty() {
+        session.sync()?;
         let _ = std::fs::remove_file(request.folder.join("install-begun"));
         session.context.events.progress(100, "former versions are back");
         return Ok(Applied { data: serde_json::json!({ "restored": manifest.steps.len() }), notes });
