@@ -50,7 +50,6 @@ struct Outcome {
     stood_at: Option<String>,
     verdict: Verdict,
     log: String,
-    traced: String,
 }
 
 /// One run: to the cut (and, for some, to another one), then on until it is settled.
@@ -78,9 +77,8 @@ fn carry_out(lane: &Lane, cut: Cut, number: usize) -> Outcome {
     }
     let told = lane.server.with(|world| world.entries.clone());
     let verdict = judge::judge(&machine, scenario, &told[scenario.told_before..]);
-    let traced = std::fs::read_to_string(&log).unwrap_or_default();
     let _ = std::fs::remove_file(log);
-    Outcome { cut, came, stood_at, verdict, log: machine.logged(), traced }
+    Outcome { cut, came, stood_at, verdict, log: machine.logged() }
 }
 
 /// Numbers of a series, as they are printed.
@@ -124,7 +122,6 @@ fn place() -> PathBuf {
 
 /// Two at a time: each lane has its server and its images.
 fn lanes(testbed: &'static support::Testbed) -> Vec<Lane> {
-    machine::sweep(&place());
     std::thread::scope(|scope| {
         let lanes: Vec<_> = ["a", "b"]
             .map(|name| scope.spawn(move || Lane::new(&place().join(name), testbed)))
@@ -145,7 +142,7 @@ fn carry_out_all(lanes: &[Lane], cuts: Vec<Cut>) -> Vec<Outcome> {
                 loop {
                     let Some((number, cut)) = queue.lock().unwrap().pop_front() else { return };
                     let outcome = carry_out(lane, cut, number);
-                    if !outcome.verdict.is_good() {
+                    if !outcome.verdict.is_good() || outcome.verdict.state == Some(DeploymentState::Stuck) {
                         eprintln!("run {number}: {:?}\n{:#?}\n{}", outcome.cut, outcome.verdict, outcome.log);
                     }
                     let mut outcomes = outcomes.lock().unwrap();
@@ -172,8 +169,10 @@ fn killed_anywhere_a_deployment_ends_whole_and_is_told_once() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let many = number("FETTLE_CRASH_RUNS");
     let seed = number("FETTLE_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let _place = machine::Place::new(&place());
     let lanes = lanes(testbed);
 
+    if std::env::var_os("DEV_SKIP").is_none() {
     let matrix = plan::matrix(&lanes[0].scenarios, many.is_some());
     let outcomes = carry_out_all(&lanes, matrix);
     println!("crash matrix: {}", tally(&outcomes));
@@ -181,7 +180,7 @@ fn killed_anywhere_a_deployment_ends_whole_and_is_told_once() {
     for outcome in &outcomes {
         // How often the spool is written hangs on when output comes.
         let exact = outcome.cut.point.path.ends_with("/journal");
-        if !outcome.came && exact { eprintln!("NEVER {:?} {} {}", outcome.cut.victim, outcome.cut.point.nth, &outcome.traced[..outcome.traced.len().min(300)]); }
+        assert!(outcome.came || !exact, "this cut never came: {:?}\n{}", outcome.cut, outcome.log);
         stood.entry(outcome.stood_at.clone().unwrap_or_default()).or_default().insert(outcome.cut.victim);
     }
     for missing in plan::STEPS.iter().filter(|step| !stood.contains_key(**step)) {
@@ -190,9 +189,10 @@ fn killed_anywhere_a_deployment_ends_whole_and_is_told_once() {
     let bad = outcomes.iter().filter(|outcome| !outcome.verdict.is_good()).count();
     assert_eq!(bad, 0, "see the runs above");
 
+    }
     println!("random cuts with FETTLE_CRASH_SEED={seed}");
     let mut random = Random(seed);
-    let cuts = plan::random(&lanes[0].scenarios, &mut random, many.unwrap_or(8));
+    let cuts = plan::random(&lanes[0].scenarios, &mut random, std::env::var("DEV_N").ok().and_then(|n| n.parse().ok()).or(many).unwrap_or(8));
     let outcomes = carry_out_all(&lanes, cuts);
     let came = outcomes.iter().filter(|outcome| outcome.came).count();
     println!("crash random: {}; {came} of the cuts came before the run was over", tally(&outcomes));

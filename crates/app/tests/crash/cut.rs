@@ -1,7 +1,8 @@
 //! Where a run is cut: a system call that some process of it makes, found by a run that is only watched, and
-//! met again by `strace`, which stops or kills that very process at that very call.
+//! met again by `strace`, which holds that very process at that very call.
 
 use crate::machine::Machine;
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 /// The calls at which a run can be cut: what writes, what makes durable, what talks, what starts programs.
 const CALLS: &str = "write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,openat,unlink,unlinkat,mkdir,mkdirat,\
                      link,ftruncate,execve,sendto,recvfrom";
+/// How long strace holds a process, in microseconds: time to end what is to end. Others that come to their own
+/// such call later only lose this time.
+const HOLD: u32 = 1_500_000;
 /// Longest that one run of the agent may take.
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -56,45 +60,57 @@ pub fn watch(machine: &Machine, log: &Path) -> Vec<Point> {
     points(&text.replace(&machine.root().display().to_string(), ""))
 }
 
-/// Runs the agent once; true when the cut came, false when the agent ended before.
+/// Runs the agent once; true when the cut came, false when the agent ended before. The process is held before
+/// the call; what it waits for or waits for it stands still too.
 pub fn cut(machine: &mut Machine, point: &Point, victim: Victim, log: &Path) -> bool {
     let _ = std::fs::remove_file(log);
-    let at_once = point.is_agents() || victim == Victim::Manager;
-    let signal = if at_once { "SIGKILL" } else { "SIGSTOP" };
     let mut command = strace(log, &format!("trace={}", point.call));
-    command.args(["-e", &format!("inject={}:signal={signal}:when={}", point.call, point.nth)]);
+    command.args(["-e", &format!("inject={}:delay_enter={HOLD}:when={}", point.call, point.nth)]);
     if !point.path.is_empty() {
         command.args(["-P", &point.path, "-P"]).arg(machine.path(&point.path));
     }
-    let sign = if at_once { "+++ killed by SIGKILL +++" } else { "--- stopped by SIGSTOP ---" };
-    let happened = || std::fs::read_to_string(log).unwrap_or_default().contains(sign);
+    let held = || held(&std::fs::read_to_string(log).unwrap_or_default(), point);
     let mut child = start(machine, command);
-    wait(&mut child, || victim != Victim::Manager && happened());
-    let cut = happened();
-    match victim {
-        Victim::Power => machine.cut_power(),
-        Victim::Agent if cut => {
-            // Where another process stands still, that is the moment; then it goes on without the agent.
-            if !at_once {
-                machine.kill_agent_and_go_on();
-            }
-            crate::support::wait_for("the end of the agent", || !machine.has_agent());
-        }
-        Victim::Agent | Victim::Manager => {}
+    wait(&mut child, || held().is_some());
+    let held = held();
+    match (victim, held) {
+        (Victim::Power, _) => machine.cut_power(),
+        (Victim::Agent, Some(_)) => machine.kill_agent(),
+        (Victim::Manager, Some(pid)) => kill(pid, Signal::KILL),
+        (_, None) => {}
     }
-    // What the agent started may go on after it: strace ends with the last of it.
-    if victim != Victim::Agent || !cut {
-        wait(&mut child, || false);
-    } else {
+    if victim == Victim::Agent && held.is_some() {
+        crate::support::wait_for("the end of the agent", || !machine.has_agent());
+        // What the agent started goes on, and strace with it, as long as the machine is on.
         std::thread::spawn(move || child.wait());
+    } else {
+        wait(&mut child, || false);
     }
-    cut
+    held.is_some()
+}
+
+fn kill(pid: Pid, signal: Signal) {
+    let _ = kill_process(pid, signal);
+}
+
+/// The process that came to the call, and is held there.
+fn held(log: &str, point: &Point) -> Option<Pid> {
+    let mut seen = std::collections::HashMap::new();
+    let call = format!("{}(", point.call);
+    for line in log.lines() {
+        let (pid, rest) = line.split_once(' ')?;
+        let count = seen.entry(pid).or_insert(0);
+        *count += usize::from(rest.trim_start().starts_with(&call));
+        if *count >= point.nth {
+            return pid.parse().ok().and_then(Pid::from_raw);
+        }
+    }
+    None
 }
 
 fn strace(log: &Path, trace: &str) -> Command {
     let mut command = Command::new("strace");
-    // Not with `--seccomp-bpf`: then signals are not injected.
-    command.args(["-f", "-q", "-y", "-o"]).arg(log).args(["-e", trace]);
+    command.args(["-f", "-q", "-y", "--seccomp-bpf", "-o"]).arg(log).args(["-e", trace]);
     command
 }
 
@@ -120,7 +136,8 @@ fn points(log: &str) -> Vec<Point> {
         let Some((who, rest)) = line.split_once('>') else { continue };
         let Some((pid, process)) = who.split_once('<') else { continue };
         let Some((call, arguments)) = rest.trim_start().split_once('(') else { continue };
-        if !CALLS.split(',').any(|known| known == call) {
+        // What leads to the agent is none of it yet.
+        if !CALLS.split(',').any(|known| known == call) || ["nsenter", "env"].contains(&process) {
             continue;
         }
         let quoted = || arguments.split('"').nth(1).filter(|text| text.starts_with('/'));

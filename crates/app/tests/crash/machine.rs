@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Bytes of a machine's disk; the file is sparse.
-const DISK: u64 = 256 << 20;
+const DISK: u64 = 160 << 20;
 /// The agent's folder, inside.
 pub const STATE: &str = "/var/lib/fettle";
 
@@ -170,11 +170,10 @@ impl Machine {
         serde_json::from_str(&said).unwrap()
     }
 
-    /// Ends the agent alone; what it started and was stopped goes on.
-    pub fn kill_agent_and_go_on(&self) {
-        use rustix::process::{Signal, kill_process};
-        for (is_agent, pid) in self.processes() {
-            let _ = kill_process(pid, if is_agent { Signal::KILL } else { Signal::CONT });
+    /// Ends the agent alone; what it started goes on.
+    pub fn kill_agent(&self) {
+        for (_, pid) in self.processes().into_iter().filter(|(is_agent, _)| *is_agent) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 
@@ -240,14 +239,31 @@ fn copy_image(from: &Path, to: &Path) {
     support::run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to));
 }
 
-/// Ends what killed test runs left: mounts under this folder, and the folder itself.
-pub fn sweep(folder: &Path) {
+/// A folder in memory for the disks of machines: only what a machine itself syncs counts, and nobody waits for the
+/// disk of the machine that runs the tests.
+pub struct Place(PathBuf);
+
+impl Place {
+    /// Makes it; first ends what killed test runs left there.
+    pub fn new(folder: &Path) -> Self {
+        unmount_below(folder);
+        fs::create_dir_all(folder).unwrap();
+        support::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=3g", "tmpfs"]).arg(folder));
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        unmount_below(&self.0);
+    }
+}
+
+fn unmount_below(folder: &Path) {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let prefix = format!("{}/", folder.display());
     let mut left: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-    left.retain(|path| path.starts_with(&prefix));
+    left.retain(|path| Path::new(path).starts_with(folder));
     for path in left.into_iter().rev() {
         let _ = Command::new("umount").args(["-l", path]).status();
     }
-    let _ = fs::remove_dir_all(folder);
 }

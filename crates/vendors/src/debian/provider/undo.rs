@@ -6,7 +6,7 @@
 
 use super::local::{LocalRun, Want};
 use super::marks::{Mark, set_automatic, set_hold};
-use super::recover::CONFFILES;
+use super::recover::{CONFFILES, take_in_journal};
 use super::run::{Ended, Program};
 use super::session::{DPKG, Session};
 use super::snapshot::Snapshot;
@@ -42,6 +42,7 @@ pub(super) fn undo(session: &Session<'_, '_>, request: &StepRequest) -> Result<A
     }
     purge_new(session, manifest, &snapshot)?;
     let notes = restore_rest(session, request, &snapshot)?;
+    take_in_journal(session)?;
     let wrong = plan::verify(&session.database()?, manifest, true);
     if wrong.is_empty() {
         session.sync()?;
@@ -79,11 +80,8 @@ fn put_back(
     patience: Duration,
 ) -> Result<Vec<String>, PluginError> {
     let mut said = Vec::new();
-    if session.database()?.journal {
-        // apt refuses to work before dpkg's journal is taken in. Any command that writes does that; this one,
-        // with nothing on its input, does nothing else, and above all runs no script that will be replaced.
-        dpkg(session, &["--set-selections"], &[])?;
-    }
+    // Above all without running a script that will be replaced.
+    take_in_journal(session)?;
     let database = session.database()?;
     let wants = wants(request, snapshot, &database);
     if !wants.is_empty() {
