@@ -418,7 +418,9 @@ impl<'a> Engine<'a> {
                 self.task_record(name, TaskEvent::FinishUndo, notes, Left::Nothing)
             }
             Err(failure) => {
-                let reasons = self.with_last_lines(failure.reasons);
+                let mut reasons = self.with_last_lines(failure.reasons);
+                // Nothing more happens by itself: what a person has to type, word by word.
+                reasons.extend(self.with_context(false, true, tasks::by_hand)?);
                 self.task_record(name, TaskEvent::FailUndo, reasons, Left::Nothing)
             }
         }

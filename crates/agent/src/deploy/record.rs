@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// First word of a journal's header.
 pub(crate) const KIND: &str = "fettle-journal";
-/// Version of the form of the records.
-pub(crate) const VERSION: u32 = 1;
+/// Version of the form of the records. 2: the boot in which the install was begun.
+pub(crate) const VERSION: u32 = 2;
 
 /// The tasks of a deployment, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -64,7 +64,7 @@ impl Machine {
         if !program.exists() {
             fs::File::create(&program).unwrap();
         }
-        support::run(Command::new("mount").args(["--bind", env!("CARGO_BIN_EXE_fettle")]).arg(&program));
+        support::run(Command::new("mount").arg("--bind").arg(crate::place().join("fettle")).arg(&program));
     }
 
     fn unmount(&self) {
@@ -246,9 +246,16 @@ pub struct Place(PathBuf);
 impl Place {
     /// Makes it; first ends what killed test runs left there.
     pub fn new(folder: &Path) -> Self {
-        unmount_below(folder);
+        for left in fs::read_dir(folder.parent().unwrap()).into_iter().flatten().flatten() {
+            if !Path::new("/proc").join(left.file_name()).exists() {
+                unmount_below(&left.path());
+                let _ = fs::remove_dir(left.path());
+            }
+        }
         fs::create_dir_all(folder).unwrap();
         support::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=3g", "tmpfs"]).arg(folder));
+        // A copy of the program: a build that goes on beside a long series does not change it.
+        fs::copy(env!("CARGO_BIN_EXE_fettle"), folder.join("fettle")).unwrap();
         Self(folder.to_owned())
     }
 }
@@ -256,6 +263,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         unmount_below(&self.0);
+        let _ = fs::remove_dir(&self.0);
     }
 }
 

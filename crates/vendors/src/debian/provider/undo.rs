@@ -169,6 +169,7 @@ fn by_dpkg(
         }
         configure(session, request, said)?;
     }
+    unpack_half_new(session, request, said)?;
     let database = session.database()?;
     let new: Vec<String> = request
         .manifest
@@ -179,6 +180,32 @@ fn by_dpkg(
         .collect();
     if !new.is_empty() {
         let ended = dpkg(session, &["--remove"], &new)?;
+        remember(said, &ended);
+    }
+    Ok(())
+}
+
+/// dpkg does not remove a new package whose unpacking was cut off (it "should be reinstalled before"): it is
+/// unpacked once more, to be removed whole.
+fn unpack_half_new(
+    session: &Session<'_, '_>,
+    request: &StepRequest,
+    said: &mut Vec<String>,
+) -> Result<(), PluginError> {
+    let database = session.database()?;
+    let half = |step: &PackageStep| {
+        let entry = database.find(&step.name, &step.architecture);
+        step.from.is_none() && entry.is_some_and(|entry| entry.state == Some(InstallState::HalfInstalled))
+    };
+    let mut wants = Vec::new();
+    for step in request.manifest.steps.iter().filter(|step| half(step)) {
+        if let (Some(to), Some(file)) = (&step.to, &step.file) {
+            wants.push(Want { step, file: Some((to, plan::new_folder(request).join(&file.name))) });
+        }
+    }
+    if !wants.is_empty() {
+        let run = LocalRun::new(session, &database, &wants, true)?;
+        let ended = dpkg(session, &["--unpack"], run.files())?;
         remember(said, &ended);
     }
     Ok(())
