@@ -158,6 +158,12 @@ pub trait Provider: Plugin {
         applied: Option<&Applied>,
     ) -> Result<Applied, PluginError>;
 
+    /// The exact commands with which a person brings back what an undo could not, in their order; what is back
+    /// already needs none. For a host on which nothing more is done by itself.
+    fn undo_by_hand(&self, _context: &ProviderContext<'_>, _request: &StepRequest) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The steps of the manifest whose `to` is not (or, with `reverted`, whose `from` is not) what
     /// is installed and configured now, each with the state found. Empty means proved.
     fn verify(

@@ -383,6 +383,22 @@ fn an_undo_that_a_script_refuses_says_so_and_brings_the_others_back() {
     let wrong = host.provider.verify(&host.context(), &manifest, true).unwrap();
     assert_eq!(wrong.iter().map(|(step, _)| step.name.as_str()).collect::<Vec<_>>(), ["tb-nodown"]);
     assert_eq!(host.version("tb-order").as_deref(), Some("9:1.0~rc1-1"));
+    // What is left to a person, word by word; it works once the script that refuses is out of the way.
+    let commands = host.provider.undo_by_hand(&host.context(), &host.request(Step::Install, &manifest));
+    let old = host.folder.join("deployment/old/tb-nodown_1.0-1_all.deb");
+    let root = format!("--root={}", host.root.canonicalize().unwrap().display());
+    assert_eq!(
+        commands,
+        [
+            format!("dpkg {root} --force-downgrade --force-confold --install {}", old.display()),
+            format!("dpkg {root} --audit")
+        ]
+    );
+    std::fs::remove_file(host.path("/var/lib/dpkg/info/tb-nodown.prerm")).unwrap();
+    for command in &commands {
+        run(std::process::Command::new("sh").args(["-c", command]));
+    }
+    assert_eq!(host.version("tb-nodown").as_deref(), Some("1.0-1"));
 }
 
 #[test]

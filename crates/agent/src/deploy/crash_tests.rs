@@ -307,12 +307,30 @@ fn a_journal_of_a_newer_agent_is_left_alone_with_advice() {
     bench.survive(&order);
     let path = bench.folder().join("journal");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replacen("fettle-journal 1", "fettle-journal 2", 1)).unwrap();
+    std::fs::write(&path, text.replacen("fettle-journal 2", "fettle-journal 3", 1)).unwrap();
     let host = bench.host();
     let error = Engine::open(&host, order.deployment).err().unwrap().to_string();
-    assert!(error.contains("version 2") && error.contains("newer agent"), "{error}");
+    assert!(error.contains("version 3") && error.contains("newer agent"), "{error}");
     // The agent itself still works.
     drop(bench.desk(&host));
+}
+
+#[test]
+fn a_journal_of_the_first_form_is_read_and_goes_on() {
+    // As the first agent wrote it, which did not note the boot of the install: succeeded, not undone.
+    let golden = include_bytes!("journal-v1");
+    let bench = Bench::new();
+    let order = bench.offer(OfferAction::Deploy, 1);
+    assert_eq!(bench.survive(&order), DeploymentState::Succeeded);
+    let path = bench.folder().join("journal");
+    std::fs::write(&path, golden).unwrap();
+    assert_eq!(engine::peek(&bench.folder()).unwrap().unwrap().state, DeploymentState::Succeeded);
+    let mut undo = bench.offer(OfferAction::Undo, 2);
+    undo.manifest = order.manifest.clone();
+    crate::disk::state::write_json(&engine::undo_order_path(&bench.folder()), &undo).unwrap();
+    assert_eq!(bench.survive(&order), DeploymentState::Undone);
+    assert!(bench.is(BEFORE));
+    assert!(std::fs::read(&path).unwrap().starts_with(b"fettle-journal 2\n"));
 }
 
 #[test]

@@ -372,7 +372,12 @@ impl<'a> Engine<'a> {
         let interrupted = self.deployment.task_state(name) == TaskState::Doing;
         let begun = self.deployment.task(name).map_or(0, |task| task.begun);
         self.output.set_task(name.as_str());
-        self.task_record(name, TaskEvent::Begin, Vec::new(), Left::Nothing)?;
+        // In which boot the change was begun tells, after an interruption, whether the power was gone meanwhile.
+        let left = match self.deployment.left(name) {
+            Left::Nothing if name == TaskName::Install => Left::Begun { boot_id: self.host.system.boot_id() },
+            _ => Left::Nothing,
+        };
+        self.task_record(name, TaskEvent::Begin, Vec::new(), left)?;
         let most = if name.is_before_change() { MOST_BEGUN_BEFORE_CHANGE } else { MOST_BEGUN };
         let result = if begun >= most {
             Err(Failure { reasons: vec![given_up(begun)], not_applicable: false })
@@ -413,7 +418,9 @@ impl<'a> Engine<'a> {
                 self.task_record(name, TaskEvent::FinishUndo, notes, Left::Nothing)
             }
             Err(failure) => {
-                let reasons = self.with_last_lines(failure.reasons);
+                let mut reasons = self.with_last_lines(failure.reasons);
+                // Nothing more happens by itself: what a person has to type, word by word.
+                reasons.extend(self.with_context(false, true, tasks::by_hand)?);
                 self.task_record(name, TaskEvent::FailUndo, reasons, Left::Nothing)
             }
         }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// First word of a journal's header.
 pub(crate) const KIND: &str = "fettle-journal";
-/// Version of the form of the records.
-pub(crate) const VERSION: u32 = 1;
+/// Version of the form of the records. 2: the boot in which the install was begun.
+pub(crate) const VERSION: u32 = 2;
 
 /// The tasks of a deployment, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -96,6 +96,8 @@ pub(crate) enum Left {
         #[serde(default)]
         needrestart: Vec<String>,
     },
+    /// The boot in which the change was begun.
+    Begun { boot_id: String },
     /// The boot in which the reboot was asked for.
     Reboot {
         boot_id: String,

@@ -149,8 +149,11 @@ impl<R: Serialize + DeserializeOwned> AppendLog<R> {
     #[expect(clippy::type_complexity, reason = "one caller-facing pair, named where it is used")]
     pub(crate) fn open(path: &Path, kind: &str, version: u32) -> Result<Option<(Self, Vec<(R, Place)>)>, LogError> {
         let Some(bytes) = files::read(path, LONGEST_LOG)? else { return Ok(None) };
-        let Some(start) = check_header(path, &bytes, kind, version)? else { return Ok(None) };
+        let Some((found, start)) = check_header(path, &bytes, kind, version)? else { return Ok(None) };
         let (records, end) = read_records(path, &bytes, start)?;
+        if found < version {
+            return Self::renew(path, kind, version, records).map(Some);
+        }
         let file =
             OpenOptions::new().read(true).write(true).open(path).map_err(|error| DiskError::io("open", path, error))?;
         if end < bytes.len() as u64 {
@@ -161,10 +164,29 @@ impl<R: Serialize + DeserializeOwned> AppendLog<R> {
         Ok(Some((Self::over(path, file, end), records)))
     }
 
+    /// Writes a log of an older form anew in the present one, before a record is added that the older agent
+    /// could not read: that one is then told of the newer form instead of finding damage.
+    #[expect(clippy::type_complexity, reason = "what `open` returns")]
+    fn renew(
+        path: &Path,
+        kind: &str,
+        version: u32,
+        old: Vec<(R, Place)>,
+    ) -> Result<(Self, Vec<(R, Place)>), LogError> {
+        let mut log = Self::create(&files::beside(path, ".new"), kind, version)?;
+        let mut records = Vec::with_capacity(old.len());
+        for (record, _) in old {
+            let place = log.append(&record, false)?;
+            records.push((record, place));
+        }
+        log.move_to(path)?;
+        Ok((log, records))
+    }
+
     /// Reads a log without the right to mend it (`fettle agent status`).
     pub(crate) fn peek(path: &Path, kind: &str, version: u32) -> Result<Vec<R>, LogError> {
         let Some(bytes) = files::read(path, LONGEST_LOG)? else { return Ok(Vec::new()) };
-        let Some(start) = check_header(path, &bytes, kind, version)? else { return Ok(Vec::new()) };
+        let Some((_, start)) = check_header(path, &bytes, kind, version)? else { return Ok(Vec::new()) };
         Ok(read_records(path, &bytes, start)?.0.into_iter().map(|(record, _)| record).collect())
     }
 
@@ -274,8 +296,8 @@ impl<R: Serialize + DeserializeOwned> AppendLog<R> {
     }
 }
 
-/// Byte after the header; `None` when the header itself was torn (nothing can follow it then).
-fn check_header(path: &Path, bytes: &[u8], kind: &str, version: u32) -> Result<Option<usize>, LogError> {
+/// Its version and the byte after the header; `None` when the header itself was torn (nothing can follow it then).
+fn check_header(path: &Path, bytes: &[u8], kind: &str, version: u32) -> Result<Option<(u32, usize)>, LogError> {
     let damaged = |why: &str| LogError::Damaged { path: path.to_owned(), at: 0, why: why.to_owned() };
     let Some(end) = bytes.iter().take(100).position(|byte| *byte == b'\n') else {
         let torn = bytes.len() < 100 && format!("{kind} {version}").as_bytes().starts_with(bytes);
@@ -290,7 +312,7 @@ fn check_header(path: &Path, bytes: &[u8], kind: &str, version: u32) -> Result<O
     if found > version {
         return Err(LogError::Newer { path: path.to_owned(), found, known: version });
     }
-    Ok(Some(end + 1))
+    Ok(Some((found, end + 1)))
 }
 
 /// All good records and the end of the last one.
@@ -407,6 +429,22 @@ mod tests {
         assert!(error.contains("version 2") && error.contains("newer agent"), "{error}");
         std::fs::write(&path, "#!/bin/sh\n").unwrap();
         assert!(matches!(Log::open(&path, "fettle-test", 1), Err(LogError::Damaged { .. })));
+    }
+
+    #[test]
+    fn an_older_form_is_read_and_written_anew_before_it_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        written(&path, &["one", "two"]);
+        assert_eq!(AppendLog::<String>::peek(&path, "fettle-test", 2).unwrap(), ["one", "two"]);
+        assert!(std::fs::read(&path).unwrap().starts_with(b"fettle-test 1\n"), "only looked at");
+        let (mut log, records) = Log::open(&path, "fettle-test", 2).unwrap().unwrap();
+        assert_eq!(log.read(records[1].1).unwrap(), "two");
+        log.append(&"three".to_owned(), true).unwrap();
+        let (_, records) = Log::open(&path, "fettle-test", 2).unwrap().unwrap();
+        assert_eq!(texts(records), ["one", "two", "three"]);
+        let error = Log::open(&path, "fettle-test", 1).err().unwrap().to_string();
+        assert!(error.contains("version 2 of its form, this agent knows up to 1"), "{error}");
     }
 
     #[test]

@@ -175,47 +175,9 @@ impl Host {
         run(Command::new("mount").args(["-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts"]).arg(pts));
     }
 
-    /// Adds a repository of small packages made on the spot, trusted as it is: name, version, more fields of the
-    /// control file, and files (path and content; those under `/etc` are conffiles, `postinst` is the script).
+    /// Adds a repository of small packages made on the spot, see [`package_repository`].
     pub fn add_repository(&self, packages: &[(&str, &str, &str, &[(&str, &str)])]) {
-        let folder = self.path("/srv/own");
-        fs::create_dir_all(&folder).unwrap();
-        let mut index = String::new();
-        for (name, version, fields, files) in packages {
-            let tree = self.folder.join("tree");
-            let _ = fs::remove_dir_all(&tree);
-            fs::create_dir_all(tree.join("DEBIAN")).unwrap();
-            let control = format!(
-                "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: T <t@t.invalid>\n{fields}Description: t\n"
-            );
-            fs::write(tree.join("DEBIAN/control"), &control).unwrap();
-            let mut conffiles = String::new();
-            for (path, text) in *files {
-                let target = if *path == "postinst" {
-                    tree.join("DEBIAN/postinst")
-                } else {
-                    tree.join(path.trim_start_matches('/'))
-                };
-                fs::create_dir_all(target.parent().unwrap()).unwrap();
-                fs::write(&target, text).unwrap();
-                let mode = if *path == "postinst" { 0o755 } else { 0o644 };
-                fs::set_permissions(&target, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-                if path.starts_with("/etc/") {
-                    conffiles += &format!("{path}\n");
-                }
-            }
-            fs::write(tree.join("DEBIAN/conffiles"), conffiles).unwrap();
-            let file = format!("{name}_{version}_all.deb");
-            run(Command::new("dpkg-deb")
-                .args(["-Zgzip", "--root-owner-group", "--build"])
-                .arg(&tree)
-                .arg(folder.join(&file)));
-            let bytes = fs::read(folder.join(&file)).unwrap();
-            let hash: String = digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            index += &format!("{control}Filename: ./{file}\nSize: {}\nSHA256: {hash}\n\n", bytes.len());
-        }
-        fs::write(folder.join("Packages"), index).unwrap();
-        self.write("/etc/apt/sources.list.d/own.list", "deb [trusted=yes] file:/srv/own ./\n");
+        package_repository(&self.root, &self.folder.join("tree"), packages);
         self.inside(&["/usr/bin/apt-get", "update", "-qq"]);
     }
 
@@ -361,6 +323,49 @@ impl Host {
         }
         portrait
     }
+}
+
+/// Maintainer scripts of a package made on the spot.
+const SCRIPTS: [&str; 4] = ["preinst", "postinst", "prerm", "postrm"];
+
+/// Puts a repository of small packages into a root, trusted as it is: name, version, more fields of the control
+/// file, and files (path and content; those under `/etc` are conffiles, `postinst` and its kin are scripts).
+pub fn package_repository(root: &Path, tree: &Path, packages: &[(&str, &str, &str, &[(&str, &str)])]) {
+    let folder = root.join("srv/own");
+    fs::create_dir_all(&folder).unwrap();
+    let mut index = String::new();
+    for (name, version, fields, files) in packages {
+        let _ = fs::remove_dir_all(tree);
+        fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+        let control = format!(
+            "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: T <t@t.invalid>\n{fields}Description: t\n"
+        );
+        fs::write(tree.join("DEBIAN/control"), &control).unwrap();
+        let mut conffiles = String::new();
+        for (path, text) in *files {
+            let is_script = SCRIPTS.contains(path);
+            let target =
+                if is_script { tree.join("DEBIAN").join(path) } else { tree.join(path.trim_start_matches('/')) };
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::write(&target, text).unwrap();
+            let mode = if is_script { 0o755 } else { 0o644 };
+            fs::set_permissions(&target, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            if path.starts_with("/etc/") {
+                conffiles += &format!("{path}\n");
+            }
+        }
+        fs::write(tree.join("DEBIAN/conffiles"), conffiles).unwrap();
+        let file = format!("{name}_{version}_all.deb");
+        run(Command::new("dpkg-deb")
+            .args(["-Zgzip", "--root-owner-group", "--build"])
+            .arg(tree)
+            .arg(folder.join(&file)));
+        let bytes = fs::read(folder.join(&file)).unwrap();
+        let hash: String = digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        index += &format!("{control}Filename: ./{file}\nSize: {}\nSHA256: {hash}\n\n", bytes.len());
+    }
+    fs::write(folder.join("Packages"), index).unwrap();
+    fs::write(root.join("etc/apt/sources.list.d/own.list"), "deb [trusted=yes] file:/srv/own ./\n").unwrap();
 }
 
 impl Drop for Host {

@@ -17,7 +17,8 @@ pub(super) struct Install;
 
 impl Task for Install {
     /// Cut off in its middle, the package manager first finishes what it left; when that proves the
-    /// plan, the deployment goes on, else it is undone.
+    /// plan, the deployment goes on, else it is undone. After a power cut it is undone in any case: dpkg
+    /// does not sync configuration files when it unpacks them, and would install empty ones.
     fn do_it(&self, context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         if context.interrupted {
             return finish_interrupted(context);
@@ -30,23 +31,26 @@ impl Task for Install {
 
     /// Puts the former versions back, proves it, and lets services use them.
     fn undo(&self, context: &TaskContext<'_>) -> Result<Vec<Reason>, Failure> {
-        let mut notes = Vec::new();
-        for attempt in 1..=UNDO_ATTEMPTS {
-            notes.extend(put_back(context));
-            let wrong = match context.unproved(true) {
-                Ok(wrong) => wrong,
-                Err(failure) => failure.reasons,
+        let mut attempt = 1;
+        loop {
+            // An undo that ended early may have left configuration files and marks as they were, even when
+            // all packages are back.
+            let notes = match put_back(context) {
+                Ok(mut notes) => match context.unproved(true) {
+                    Ok(wrong) if wrong.is_empty() => {
+                        notes.extend(after_undo(context));
+                        return Ok(notes);
+                    }
+                    Ok(wrong) => notes.into_iter().chain(wrong).collect(),
+                    Err(failure) => notes.into_iter().chain(failure.reasons).collect(),
+                },
+                Err(notes) => notes,
             };
-            if wrong.is_empty() {
-                notes.extend(after_undo(context));
-                return Ok(notes);
-            }
             if attempt == UNDO_ATTEMPTS || context.stop.wait(UNDO_PAUSE.min(context.limits.pause)) {
-                notes.extend(wrong);
                 return Err(Failure::because(notes));
             }
+            attempt += 1;
         }
-        Err(Failure::because(notes))
     }
 }
 
@@ -57,6 +61,11 @@ fn finish_interrupted(context: &TaskContext<'_>) -> Result<Outcome, Failure> {
         Ok(mended) => notes.extend(mended),
         Err(error) => notes.extend(told(&error)),
     }
+    if lost_power(context) {
+        let text = "the host went down in the middle of the install, and what was written last may be lost: the former versions are put back";
+        notes.push(Reason::new("install.power-cut", text));
+        return Err(Failure::because(notes));
+    }
     let wrong = context.unproved(false)?;
     if wrong.is_empty() {
         return Ok(Outcome::left(Left::Applied { applied: Applied::default() }, notes));
@@ -65,19 +74,25 @@ fn finish_interrupted(context: &TaskContext<'_>) -> Result<Outcome, Failure> {
     Err(Failure::because(notes))
 }
 
-fn put_back(context: &TaskContext<'_>) -> Vec<Reason> {
+/// Whether the host was started anew since the install began.
+fn lost_power(context: &TaskContext<'_>) -> bool {
+    matches!(context.deployment.left(TaskName::Install), Left::Begun { boot_id } if *boot_id != context.system.boot_id())
+}
+
+/// `Err`: it was not whole; what the package manager left half done was finished where that works.
+fn put_back(context: &TaskContext<'_>) -> Result<Vec<Reason>, Vec<Reason>> {
     let request = context.request(Step::Install);
     // What the provider left is passed only when it came from a whole act.
     let applied = context.applied(TaskName::Install).filter(|applied| **applied != Applied::default());
     match context.provider.undo(&context.acting(), &request, applied) {
-        Ok(applied) => applied.notes,
+        Ok(applied) => Ok(applied.notes),
         Err(error) => {
             let mut notes = told(&error);
             match context.provider.recover(&context.acting()) {
                 Ok(mended) => notes.extend(mended),
                 Err(error) => notes.extend(told(&error)),
             }
-            notes
+            Err(notes)
         }
     }
 }

@@ -159,6 +159,12 @@ pub(crate) fn told(error: &PluginError) -> Vec<Reason> {
     reasons
 }
 
+/// What a person has to do when the undo cannot be completed.
+pub(crate) fn by_hand(context: &TaskContext<'_>) -> Vec<Reason> {
+    let commands = context.provider.undo_by_hand(&context.reading(), &context.request(Step::Install));
+    commands.into_iter().map(|command| Reason::new("undo.by-hand", format!("to do by hand: {command}"))).collect()
+}
+
 /// One step of a deployment.
 pub(crate) trait Task: Sync {
     /// Does it; may run twice.

@@ -55,6 +55,7 @@ pub(super) fn keep_old(session: &Session<'_, '_>, request: &StepRequest) -> Resu
         packages: snapshot::packages(&database),
         residual: database.residual().map(|entry| entry.name().to_owned()).filter(|name| named(name)).collect(),
         beside: snapshot::beside(&session.root, conffiles.iter().map(|saved| saved.path.as_str())),
+        brought: snapshot::brought(session, request, &conffiles)?,
         conffiles,
         files: kept,
     };

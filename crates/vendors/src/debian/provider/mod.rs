@@ -6,6 +6,7 @@
 //! Absent on purpose: an own dependency solver, an own downloader, an own unpacker over live files, and
 //! any decision *whether* something should be installed.
 
+mod by_hand;
 mod deb822;
 mod diagnose;
 mod download;
@@ -164,6 +165,11 @@ impl Provider for AptProvider {
             Step::Install => return undo::undo(&session, request),
         }?;
         Ok(Applied::default())
+    }
+
+    fn undo_by_hand(&self, context: &ProviderContext<'_>, request: &StepRequest) -> Vec<String> {
+        let named = plan::check(&request.manifest).and_then(|()| by_hand::commands(&Session::new(context)?, request));
+        named.unwrap_or_default()
     }
 
     fn verify(

@@ -28,7 +28,23 @@ pub(super) fn recover(session: &Session<'_, '_>) -> Result<Vec<Reason>, PluginEr
         return Err(diagnose::error_of("the interrupted run of dpkg cannot be finished", &ended)
             .advise("Run `dpkg --configure -a` by hand and look at its messages."));
     }
+    session.sync()?;
     Ok(told(&before, &after))
+}
+
+/// Has dpkg take in the journal of an interrupted run, and do nothing else: any command that writes does that, and
+/// this one, with nothing on its input, runs no script. Until then apt refuses to work.
+pub(super) fn take_in_journal(session: &Session<'_, '_>) -> Result<(), PluginError> {
+    if !session.database()?.journal {
+        return Ok(());
+    }
+    locks::wait(session.context, &session.root, &locks::DPKG)?;
+    let ended = session.run(Program::change(DPKG).args(["--set-selections"]))?;
+    if session.database()?.journal {
+        return Err(diagnose::error_of("the journal of an interrupted run of dpkg cannot be taken in", &ended)
+            .advise("Run `dpkg --configure -a` by hand and look at its messages."));
+    }
+    Ok(())
 }
 
 fn told(before: &Database, after: &Database) -> Vec<Reason> {

@@ -92,8 +92,9 @@ fn remove(root: &Rooted, path: &str) -> io::Result<bool> {
     }
 }
 
-/// Configuration files that only the newer version had: dpkg leaves them and calls them obsolete. Removed when
-/// nobody edited them.
+/// Configuration files that only the newer version had, and what dpkg put beside them: dpkg leaves them and calls
+/// them obsolete, or forgets them when it was cut off. Removed when nobody edited them; one that is empty lost its
+/// content in a power cut, for dpkg does not sync it.
 fn brought(
     root: &Rooted,
     database: &Database,
@@ -101,20 +102,25 @@ fn brought(
     is_back: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Reason>, PluginError> {
     let mut notes = Vec::new();
-    for entry in database.installed().filter(|entry| is_back(entry.name())) {
-        let new = |path: &str| !snapshot.conffiles.iter().any(|saved| saved.path == path);
-        for conffile in entry.conffiles.iter().filter(|conffile| conffile.obsolete && new(&conffile.path)) {
-            let Ok(found) = root.open(&conffile.path).and_then(md5::of_reader) else { continue };
-            if found == conffile.md5 {
-                remove(root, &conffile.path).map_err(|error| files::cannot_write(Path::new(&conffile.path), &error))?;
-            } else {
-                let text = format!(
-                    "{} came with the newer version of {} and was edited since: it stays",
-                    conffile.path,
-                    entry.name()
-                );
-                notes.push(Reason::new("apt.conffile-left", text));
-            }
+    let cannot = |path: &str, error: io::Error| files::cannot_write(Path::new(path), &error);
+    for brought in snapshot.brought.iter().filter(|brought| is_back(&brought.package)) {
+        let path = brought.path.as_str();
+        for beside in beside(root, std::iter::once(path)) {
+            remove(root, &beside).map_err(|error| cannot(&beside, error))?;
+        }
+        let recorded = database.named(&brought.package).flat_map(|entry| &entry.conffiles);
+        let mut recorded = recorded.filter(|conffile| conffile.path == path).map(|conffile| &conffile.md5);
+        let Ok(file) = root.open(path) else { continue };
+        let Ok(meta) = file.metadata() else { continue };
+        let Ok(found) = md5::of_reader(file) else { continue };
+        // Without a record the install did not come to its end, and nobody had the time to edit it.
+        let edited = meta.len() > 0 && !brought.md5.is_empty() && found != brought.md5 && recorded.all(|md5| *md5 != found);
+        if !edited {
+            remove(root, path).map_err(|error| cannot(path, error))?;
+        } else {
+            let text =
+                format!("{path} came with the newer version of {} and was edited since: it stays", brought.package);
+            notes.push(Reason::new("apt.conffile-left", text));
         }
     }
     Ok(notes)

@@ -8,6 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// An open root directory.
@@ -42,6 +43,22 @@ impl Rooted {
         };
         let flags = flags | OFlags::CLOEXEC;
         Ok(openat2(&self.handle, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT)?)
+    }
+
+    /// Makes everything written to the file systems of the system's folders durable. dpkg syncs its own database and
+    /// most of what it unpacks, but not configuration files, nor what scripts and triggers write: until this has
+    /// returned, a power cut may leave them empty.
+    pub fn sync(&self) -> io::Result<()> {
+        let mut done = Vec::new();
+        for folder in ["/", "/etc", "/usr", "/var", "/opt", "/srv", "/boot", "/boot/efi"] {
+            let Ok(folder) = self.open(folder) else { continue };
+            let device = folder.metadata()?.dev();
+            if !done.contains(&device) {
+                rustix::fs::syncfs(&folder)?;
+                done.push(device);
+            }
+        }
+        Ok(())
     }
 
     /// Opens a file for reading. Never blocks on a FIFO.

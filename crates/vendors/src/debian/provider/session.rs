@@ -96,6 +96,11 @@ impl<'a, 'c> Session<'a, 'c> {
         Err(diagnose::error_of("cannot refresh the package indexes", &ended))
     }
 
+    /// Makes all that was done durable: what is reported as done must still be so after a power cut.
+    pub fn sync(&self) -> Result<(), PluginError> {
+        self.root.sync().map_err(|error| files::cannot_write(&self.root.path, &error))
+    }
+
     /// A folder inside the root, gone when dropped.
     pub fn scratch(&self, purpose: &str) -> Result<Scratch, PluginError> {
         Scratch::new(&self.root, purpose)

@@ -3,6 +3,8 @@
 
 use super::rooted::Rooted;
 use super::status::{Database, Entry, state_word};
+use super::run::Program;
+use super::session::{DPKG_DEB, Session};
 use super::{fail, files, plan};
 use fettle_domain::package::InstallState;
 use fettle_domain::plan::{Manifest, PackageStep};
@@ -33,6 +35,9 @@ pub(super) struct Snapshot {
     pub conffiles: Vec<Saved>,
     /// `.dpkg-*` files beside them that were there before.
     pub beside: Vec<String>,
+    /// Configuration files that the newer versions bring, which were not there before.
+    #[serde(default)]
+    pub brought: Vec<Brought>,
     /// The kept package files.
     pub files: Vec<OldFile>,
 }
@@ -65,6 +70,18 @@ pub(super) struct Saved {
     pub path: String,
     /// Its copy under `<folder>/old`; absent when the file was not there.
     pub copy: Option<Copy>,
+}
+
+/// A configuration file that comes with a newer version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Brought {
+    /// Its package.
+    pub package: String,
+    /// Absolute path inside the root.
+    pub path: String,
+    /// Lowercase hex md5 that dpkg recorded; empty until the install has ended.
+    #[serde(default)]
+    pub md5: String,
 }
 
 /// A kept copy.
@@ -242,6 +259,52 @@ pub(super) fn save_conffiles(
         }
     }
     Ok(saved)
+}
+
+/// What the newer versions bring and is not there yet.
+pub(super) fn brought(
+    session: &Session<'_, '_>,
+    request: &StepRequest,
+    conffiles: &[Saved],
+) -> Result<Vec<Brought>, PluginError> {
+    let mut brought = Vec::new();
+    for step in &request.manifest.steps {
+        let Some(file) = &step.file else { continue };
+        let path = plan::new_folder(request).join(&file.name);
+        let show = Program::query(DPKG_DEB).args(["--info"]).args([path.to_string_lossy(), "conffiles".into()]);
+        let shown = session.run_outside(show)?;
+        let listed = if shown.success { shown.stdout } else { String::new() };
+        let is_there = |path: &str| session.root.real_entry(path).is_ok_and(|real| real.symlink_metadata().is_ok());
+        let is_new = |path: &&str| conffiles.iter().all(|saved| saved.path != **path) && !is_there(path);
+        let new = listed.lines().map(str::trim).filter(|line| line.starts_with('/')).filter(is_new);
+        brought.extend(new.map(|path| Brought {
+            package: step.name.clone(),
+            path: path.to_owned(),
+            md5: String::new(),
+        }));
+    }
+    Ok(brought)
+}
+
+/// Notes what dpkg recorded of them, by which an undo tells edited ones from others.
+pub(super) fn note_brought(
+    request: &StepRequest,
+    snapshot: &Snapshot,
+    database: &Database,
+) -> Result<(), PluginError> {
+    if snapshot.brought.is_empty() {
+        return Ok(());
+    }
+    let mut noted = snapshot.clone();
+    for brought in &mut noted.brought {
+        let conffiles = database.named(&brought.package).flat_map(|entry| &entry.conffiles);
+        let recorded = conffiles.filter(|conffile| conffile.path == brought.path).map(|conffile| &conffile.md5);
+        // Until it is configured dpkg has a word in its place.
+        if let Some(md5) = recorded.filter(|md5| md5.len() == 32).last() {
+            brought.md5.clone_from(md5);
+        }
+    }
+    noted.write(request)
 }
 
 fn save_one(root: &Rooted, path: &str, copies: &Path, name: &str) -> Result<Option<Copy>, PluginError> {

@@ -6,7 +6,7 @@
 
 use super::local::{LocalRun, Want};
 use super::marks::{Mark, set_automatic, set_hold};
-use super::recover::CONFFILES;
+use super::recover::{CONFFILES, take_in_journal};
 use super::run::{Ended, Program};
 use super::session::{DPKG, Session};
 use super::snapshot::Snapshot;
@@ -42,8 +42,10 @@ pub(super) fn undo(session: &Session<'_, '_>, request: &StepRequest) -> Result<A
     }
     purge_new(session, manifest, &snapshot)?;
     let notes = restore_rest(session, request, &snapshot)?;
+    take_in_journal(session)?;
     let wrong = plan::verify(&session.database()?, manifest, true);
     if wrong.is_empty() {
+        session.sync()?;
         let _ = std::fs::remove_file(request.folder.join("install-begun"));
         session.context.events.progress(100, "former versions are back");
         return Ok(Applied { data: serde_json::json!({ "restored": manifest.steps.len() }), notes });
@@ -78,11 +80,8 @@ fn put_back(
     patience: Duration,
 ) -> Result<Vec<String>, PluginError> {
     let mut said = Vec::new();
-    if session.database()?.journal {
-        // apt refuses to work before dpkg's journal is taken in. Any command that writes does that; this one,
-        // with nothing on its input, does nothing else, and above all runs no script that will be replaced.
-        dpkg(session, &["--set-selections"], &[])?;
-    }
+    // Above all without running a script that will be replaced.
+    take_in_journal(session)?;
     let database = session.database()?;
     let wants = wants(request, snapshot, &database);
     if !wants.is_empty() {
@@ -170,6 +169,7 @@ fn by_dpkg(
         }
         configure(session, request, said)?;
     }
+    unpack_half_new(session, request, said)?;
     let database = session.database()?;
     let new: Vec<String> = request
         .manifest
@@ -180,6 +180,32 @@ fn by_dpkg(
         .collect();
     if !new.is_empty() {
         let ended = dpkg(session, &["--remove"], &new)?;
+        remember(said, &ended);
+    }
+    Ok(())
+}
+
+/// dpkg does not remove a new package whose unpacking was cut off (it "should be reinstalled before"): it is
+/// unpacked once more, to be removed whole.
+fn unpack_half_new(
+    session: &Session<'_, '_>,
+    request: &StepRequest,
+    said: &mut Vec<String>,
+) -> Result<(), PluginError> {
+    let database = session.database()?;
+    let half = |step: &PackageStep| {
+        let entry = database.find(&step.name, &step.architecture);
+        step.from.is_none() && entry.is_some_and(|entry| entry.state == Some(InstallState::HalfInstalled))
+    };
+    let mut wants = Vec::new();
+    for step in request.manifest.steps.iter().filter(|step| half(step)) {
+        if let (Some(to), Some(file)) = (&step.to, &step.file) {
+            wants.push(Want { step, file: Some((to, plan::new_folder(request).join(&file.name))) });
+        }
+    }
+    if !wants.is_empty() {
+        let run = LocalRun::new(session, &database, &wants, true)?;
+        let ended = dpkg(session, &["--unpack"], run.files())?;
         remember(said, &ended);
     }
     Ok(())
