@@ -155,7 +155,7 @@ pub fn likeness(newcomer: &MachineMarks, other: &OtherHost) -> Vec<Reason> {
     if !shared.is_empty() {
         why.push(Reason::new("likeness.macs", format!("network cards are the same: {}", some(&shared))));
     }
-    let gone = matches!(other.state, HostState::Silent | HostState::Retired);
+    let gone = matches!(other.state, HostState::Silent | HostState::Retired | HostState::Imported);
     if why.is_empty() && !gone {
         return why;
     }
@@ -169,6 +169,7 @@ pub fn likeness(newcomer: &MachineMarks, other: &OtherHost) -> Vec<Reason> {
         let text = match other.state {
             HostState::Silent => "that host does not speak any more",
             HostState::Retired => "that host was revoked",
+            HostState::Imported => "that host is known from a file only",
             _ => "that host still speaks: then this is another machine",
         };
         why.push(Reason::new("likeness.state", text));

@@ -162,6 +162,7 @@ fn who_an_enrolling_machine_may_have_been() {
     }
     let namesake = marks("m9", "u9", &[OTHER_CARD], "web-1");
     assert_eq!(topics(&namesake, HostState::Silent), ["likeness.name", "likeness.state"]);
+    assert_eq!(topics(&namesake, HostState::Imported), ["likeness.name", "likeness.state"]);
     assert!(topics(&namesake, HostState::Managed).is_empty());
     let same_image = marks("m1", "u7", &[OTHER_CARD], "web-7");
     assert_eq!(topics(&same_image, HostState::Retired), ["likeness.machine-id", "likeness.state"]);

@@ -14,6 +14,7 @@ use fettle_domain::{HostId, Timestamp};
 use fettle_store::systems::audit;
 use fettle_store::systems::host::{self, HostFactsColumns};
 use fettle_store::systems::host_import::{self, HostImport};
+use fettle_store::systems::host_likeness;
 use fettle_store::systems::inventory::{self, PackageDictionary};
 use fettle_store::systems::package_dictionary::Learned;
 use fettle_store::{Connection, StoreError};
@@ -33,6 +34,8 @@ const TRIES: u32 = 3;
 struct Taken {
     import: HostImport,
     facts: HostFactsColumns,
+    /// By what the machine is known again when it enrols.
+    marks: Vec<String>,
     packages: (String, Vec<InstalledPackage>),
     services: (String, String, i64),
 }
@@ -121,9 +124,11 @@ fn checked(scan: Scan, actor: &Actor, now: Timestamp) -> Result<Taken, OpsError>
         imported_at: now,
         imported_by: actor.name.clone(),
     };
+    let (facts, marks) = facts_columns(scan.facts, &scan.digests.facts).map_err(refused)?;
     Ok(Taken {
         import,
-        facts: facts_columns(scan.facts, &scan.digests.facts).map_err(refused)?.0,
+        facts,
+        marks,
         packages: (scan.digests.packages, scan.packages),
         services: service_columns(scan.services, &scan.digests.services).map_err(refused)?,
     })
@@ -156,6 +161,7 @@ fn write(
         host::host_create_imported(connection, id, &taken.facts, &who.name, now)?;
     }
     host::host_set_facts(connection, id, &taken.facts)?;
+    host_likeness::host_marks_set(connection, id, &taken.marks)?;
     let (digest, packages) = &taken.packages;
     let learned = inventory::package_set_put(connection, dictionary, digest, packages)?;
     host::host_set_packages(connection, id, digest)?;
