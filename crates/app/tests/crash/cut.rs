@@ -141,7 +141,8 @@ fn points(log: &str) -> Vec<Point> {
             continue;
         }
         let quoted = || arguments.split('"').nth(1).filter(|text| text.starts_with('/'));
-        let of_descriptor = || arguments.split(['<', '>']).nth(1).filter(|text| text.starts_with('/') && text.len() > 1);
+        let of_descriptor =
+            || arguments.split(['<', '>']).nth(1).filter(|text| text.starts_with('/') && text.len() > 1);
         let path = if ["write", "pwrite64", "fsync", "fdatasync", "ftruncate"].contains(&call) {
             of_descriptor()
         } else {
