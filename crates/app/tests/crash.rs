@@ -124,10 +124,8 @@ fn place() -> PathBuf {
 /// Two at a time: each lane has its server and its images.
 fn lanes(testbed: &'static support::Testbed) -> Vec<Lane> {
     std::thread::scope(|scope| {
-        let lanes: Vec<_> = ["a", "b"]
-            .map(|name| scope.spawn(move || Lane::new(&place().join(name), testbed)))
-            .into_iter()
-            .collect();
+        let lanes: Vec<_> =
+            ["a", "b"].map(|name| scope.spawn(move || Lane::new(&place().join(name), testbed))).into_iter().collect();
         lanes.into_iter().map(|lane| lane.join().unwrap()).collect()
     })
 }
@@ -183,9 +181,8 @@ fn killed_anywhere_a_deployment_ends_whole_and_is_told_once() {
         assert!(outcome.came || !exact, "this cut never came: {:?}\n{}", outcome.cut, outcome.log);
         stood.entry(outcome.stood_at.clone().unwrap_or_default()).or_default().insert(outcome.cut.victim);
     }
-    for missing in plan::STEPS.iter().filter(|step| !stood.contains_key(**step)) {
-        panic!("no cut left the journal at `{missing}`: {stood:?}");
-    }
+    let missing: Vec<_> = plan::STEPS.iter().filter(|step| !stood.contains_key(**step)).collect();
+    assert!(missing.is_empty(), "no cut left the journal at {missing:?}: {stood:?}");
     let bad = outcomes.iter().filter(|outcome| !outcome.verdict.is_good()).count();
     assert_eq!(bad, 0, "see the runs above");
 

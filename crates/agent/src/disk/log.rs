@@ -166,13 +166,7 @@ impl<R: Serialize + DeserializeOwned> AppendLog<R> {
 
     /// Writes a log of an older form anew in the present one, before a record is added that the older agent
     /// could not read: that one is then told of the newer form instead of finding damage.
-    #[expect(clippy::type_complexity, reason = "what `open` returns")]
-    fn renew(
-        path: &Path,
-        kind: &str,
-        version: u32,
-        old: Vec<(R, Place)>,
-    ) -> Result<(Self, Vec<(R, Place)>), LogError> {
+    fn renew(path: &Path, kind: &str, version: u32, old: Vec<(R, Place)>) -> Result<(Self, Vec<(R, Place)>), LogError> {
         let mut log = Self::create(&files::beside(path, ".new"), kind, version)?;
         let mut records = Vec::with_capacity(old.len());
         for (record, _) in old {

@@ -81,6 +81,13 @@ pub fn cut(machine: &mut Machine, point: &Point, victim: Victim, log: &Path) -> 
     }
     if victim == Victim::Agent && held.is_some() {
         crate::support::wait_for("the end of the agent", || !machine.has_agent());
+        // A child that is held right before it becomes another program still has all the agent's files open, its
+        // lock among them, which without strace it has for an instant only.
+        if point.call == "execve" {
+            let begun = Instant::now();
+            let hold = Duration::from_micros(u64::from(HOLD)) + Duration::from_millis(500);
+            crate::support::wait_for("the child", || begun.elapsed() > hold);
+        }
         // What the agent started goes on, and strace with it, as long as the machine is on.
         std::thread::spawn(move || child.wait());
     } else {
@@ -141,7 +148,8 @@ fn points(log: &str) -> Vec<Point> {
             continue;
         }
         let quoted = || arguments.split('"').nth(1).filter(|text| text.starts_with('/'));
-        let of_descriptor = || arguments.split(['<', '>']).nth(1).filter(|text| text.starts_with('/') && text.len() > 1);
+        let of_descriptor =
+            || arguments.split(['<', '>']).nth(1).filter(|text| text.starts_with('/') && text.len() > 1);
         let path = if ["write", "pwrite64", "fsync", "fdatasync", "ftruncate"].contains(&call) {
             of_descriptor()
         } else {

@@ -34,10 +34,7 @@ pub fn portrait(root: &Path) -> Portrait {
     let mut portrait = Portrait::new();
     for found in AptProvider::new().inventory(&context).unwrap() {
         let package = &found.package;
-        let text = format!(
-            "{} held={} automatic={} {:?}",
-            package.version, found.held, found.automatic, found.state
-        );
+        let text = format!("{} held={} automatic={} {:?}", package.version, found.held, found.automatic, found.state);
         portrait.insert(format!("package {}:{}", package.name, package.architecture), text);
     }
     // Also what is removed with configuration left is no longer as if it had never been there.

@@ -67,14 +67,18 @@ pub fn matrix(scenarios: &[Scenario], whole: bool) -> Vec<Cut> {
         for (at, point) in agents.iter().enumerate() {
             let is_record = point.call == "write" && point.path.ends_with("/journal");
             let talks = ["sendto", "recvfrom"].contains(&point.call.as_str());
-            if !is_record && !(whole && talks) {
+            if !(is_record || whole && talks) {
                 continue;
             }
             let mut points = vec![*point];
             if is_record {
                 // What follows it: the sync of the journal, then the report in the spool.
-                points.extend(agents[at + 1..].iter().find(|later| later.call == "fdatasync" && later.path == point.path));
-                points.extend(agents[at + 1..].iter().find(|later| later.call == "write" && later.path.ends_with("/spool")));
+                points.extend(
+                    agents[at + 1..].iter().find(|later| later.call == "fdatasync" && later.path == point.path),
+                );
+                points.extend(
+                    agents[at + 1..].iter().find(|later| later.call == "write" && later.path.ends_with("/spool")),
+                );
             }
             for (part, point) in points.iter().enumerate() {
                 turn += 1;

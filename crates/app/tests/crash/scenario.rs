@@ -33,7 +33,10 @@ const PACKAGES: [Package<'_>; 9] = [
             ("/etc/own/a.cfg", "2\n"),
             ("/etc/own/b.cfg", "2\n"),
             ("/usr/lib/own/app", "2\n"),
-            ("postinst", "#!/bin/sh\necho 'own-app: migrating' ; cat /etc/own/fill 2>/dev/null | xargs -r -I{} dd if=/dev/zero of={} bs=4k 2>/dev/null ; exit 0\n"),
+            (
+                "postinst",
+                "#!/bin/sh\necho 'own-app: migrating' ; cat /etc/own/fill 2>/dev/null | xargs -r -I{} dd if=/dev/zero of={} bs=4k 2>/dev/null ; exit 0\n",
+            ),
         ],
     ),
     (
@@ -129,17 +132,21 @@ impl Lane {
     /// Prepares all of it.
     pub fn new(folder: &Path, testbed: &'static Testbed) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        let mut lane =
-            Self { folder: folder.to_owned(), testbed, server: Server::start(), scenarios: Vec::new() };
+        let mut lane = Self { folder: folder.to_owned(), testbed, server: Server::start(), scenarios: Vec::new() };
         let (good, bad) = lane.make_base();
         let before = lane.on("base.img", |machine| portrait(&machine.root()));
-        let base = Known::of(&lane.server.with(|world| std::mem::take(world)));
+        let base = Known::of(&lane.server.with(std::mem::take));
         use DeploymentState as S;
         for (name, manifest) in [("success", good.clone()), ("failure", bad)] {
             base.restore(&lane.server);
             let offer = lane.offer(OfferAction::Deploy, 1, manifest);
-            lane.take(&offer, Machine::of_image(&lane.folder.join("making"), testbed, &lane.folder.join("base.img")), name);
-            let ends: &[S] = if name == "success" { &[S::Succeeded, S::Undone, S::Failed] } else { &[S::Undone, S::Failed] };
+            lane.take(
+                &offer,
+                Machine::of_image(&lane.folder.join("making"), testbed, &lane.folder.join("base.img")),
+                name,
+            );
+            let ends: &[S] =
+                if name == "success" { &[S::Succeeded, S::Undone, S::Failed] } else { &[S::Undone, S::Failed] };
             lane.add(name, &before, ends);
         }
         // Deployed already, and the order to undo it is there.
@@ -198,7 +205,9 @@ impl Lane {
         assert_eq!(machine.agent_once(), Some(0), "{}", machine.logged());
         let answers = self.server.with(|world| world.entries.clone());
         let manifests = answers.iter().filter_map(|entry| match &entry.body {
-            ReportBody::Rehearsal { outcome: RehearsalOutcome::Possible { manifest, .. }, .. } => Some(manifest.clone()),
+            ReportBody::Rehearsal { outcome: RehearsalOutcome::Possible { manifest, .. }, .. } => {
+                Some(manifest.clone())
+            }
             _ => None,
         });
         let [good, bad]: [Manifest; 2] = manifests.collect::<Vec<_>>().try_into().expect("two dry runs");
@@ -233,14 +242,23 @@ impl Lane {
     /// Watches one whole run of it.
     fn add(&mut self, name: &'static str, before: &Portrait, ends: &'static [DeploymentState]) {
         let image = self.folder.join(format!("{name}.img"));
-        let known = Known::of(&self.server.with(|world| std::mem::take(world)));
+        let known = Known::of(&self.server.with(std::mem::take));
         known.restore(&self.server);
         let mut machine = Machine::of_image(&self.folder.join("making"), self.testbed, &image);
         machine.boot();
         let points = cut::watch(&machine, &self.folder.join("watched"));
         assert!(points.len() > 300, "{} points; {}", points.len(), machine.logged());
         drop(machine);
-        self.scenarios.push(Scenario { name, image, told_before: known.told_before(), known, before: before.clone(), after: None, ends, points });
+        self.scenarios.push(Scenario {
+            name,
+            image,
+            told_before: known.told_before(),
+            known,
+            before: before.clone(),
+            after: None,
+            ends,
+            points,
+        });
     }
 
     /// A fresh machine that stands where this scenario begins, switched on.

@@ -1,9 +1,9 @@
 //! What is left to a person when an undo cannot be completed: the commands, ready to be typed.
 
+use super::plan;
 use super::session::Session;
 use super::snapshot::Snapshot;
 use super::status::{Entry, argument};
-use super::plan;
 use fettle_domain::package::InstallState;
 use fettle_plugin::{PluginError, StepRequest};
 use std::path::Path;

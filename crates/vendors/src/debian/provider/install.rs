@@ -121,14 +121,15 @@ fn finish(
 ) -> Result<Applied, PluginError> {
     let manifest = &request.manifest;
     set_automatic(session, &marks(manifest, snapshot))?;
-    // dpkg may have been killed at its very end.
-    recover::take_in_journal(session)?;
+    // dpkg may have been killed at its very end. After a failure the undo does it with time of its own.
+    let taken_in = recover::take_in_journal(session);
     // Also what failed: its undo tells edited files from others by their content.
     session.sync()?;
     let database = session.database()?;
     snapshot::note_brought(request, snapshot, &database)?;
     let wrong = plan::verify(&database, manifest, false);
     if wrong.is_empty() {
+        taken_in?;
         let complaint = matches!(&outcome, Ok(Some(ended)) if !ended.success);
         let mut notes = conffiles_kept(session, &database, manifest, snapshot);
         if complaint {

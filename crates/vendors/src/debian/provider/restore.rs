@@ -114,7 +114,8 @@ fn brought(
         let Ok(meta) = file.metadata() else { continue };
         let Ok(found) = md5::of_reader(file) else { continue };
         // Without a record the install did not come to its end, and nobody had the time to edit it.
-        let edited = meta.len() > 0 && !brought.md5.is_empty() && found != brought.md5 && recorded.all(|md5| *md5 != found);
+        let edited =
+            meta.len() > 0 && !brought.md5.is_empty() && found != brought.md5 && recorded.all(|md5| *md5 != found);
         if !edited {
             remove(root, path).map_err(|error| cannot(path, error))?;
         } else {

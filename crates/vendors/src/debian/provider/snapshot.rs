@@ -2,9 +2,9 @@
 //! interrupted install is told from a world that others changed.
 
 use super::rooted::Rooted;
-use super::status::{Database, Entry, state_word};
 use super::run::Program;
 use super::session::{DPKG_DEB, Session};
+use super::status::{Database, Entry, state_word};
 use super::{fail, files, plan};
 use fettle_domain::package::InstallState;
 use fettle_domain::plan::{Manifest, PackageStep};
@@ -287,11 +287,7 @@ pub(super) fn brought(
 }
 
 /// Notes what dpkg recorded of them, by which an undo tells edited ones from others.
-pub(super) fn note_brought(
-    request: &StepRequest,
-    snapshot: &Snapshot,
-    database: &Database,
-) -> Result<(), PluginError> {
+pub(super) fn note_brought(request: &StepRequest, snapshot: &Snapshot, database: &Database) -> Result<(), PluginError> {
     if snapshot.brought.is_empty() {
         return Ok(());
     }
