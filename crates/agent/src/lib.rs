@@ -12,6 +12,9 @@ mod deploy;
 mod disk;
 mod executor;
 mod facts;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inventory;
 mod link;
 mod local;

@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn errors_name_the_key_the_line_and_what_would_be_right() {
         insta::assert_snapshot!(complaint("listen = \"127.0.0.1:1\"\n[hosts]\ncheck-in-secnds = 5\n"), @"
-        fettle: fettle.toml:3: unknown field `check-in-secnds`, expected `check-in-seconds` or `silent-after`: `check-in-secnds = 5`
+        fettle: fettle.toml:3: unknown field `check-in-secnds`, expected one of `check-in-seconds`, `silent-after`, `certificate-days`, `certificate-grace-days`, `clones`: `check-in-secnds = 5`
                 Did you mean `hosts.check-in-seconds`? fettle config reference lists every key.
         ");
         insta::assert_snapshot!(complaint("[hosts]\ncheck-in-seconds = \"five\"\n"), @r#"

@@ -218,11 +218,11 @@ impl ProviderEvents for OutputSink {
 }
 
 /// Without control characters, which a terminal would obey.
-fn printable(line: &str) -> String {
+pub(crate) fn printable(line: &str) -> String {
     line.trim_end().chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
-fn cut(line: &str) -> String {
+pub(crate) fn cut(line: &str) -> String {
     if line.len() <= LONGEST_LINE {
         return line.to_owned();
     }
