@@ -254,3 +254,73 @@ fn old_files_come_from_the_cache_only_when_they_are_the_right_ones() {
     assert!(error.message.contains("missing or damaged"), "{error}");
     assert_eq!(host.version("tb-app").as_deref(), Some("1.0-1"));
 }
+
+/// Old and new scripts that fail where dpkg lets a failure of the old one be healed by the new one: only when
+/// both fail is the upgrade refused, and then the former version stands.
+#[test]
+fn failing_removal_scripts_leave_the_former_version() {
+    const FAILS: &str = "#!/bin/sh\necho \"$0 $* fails\" >&2\nexit 1\n";
+    /// Fails in upgrades only: undo and clean-up must go on working.
+    const FAILS_UPGRADE: &str =
+        "#!/bin/sh\ncase \"$1\" in upgrade|failed-upgrade) echo \"will not $1\" >&2; exit 1;; esac\n";
+    let host = host!();
+    host.add_repository(&[
+        ("own-prerm", "1.0-1", "", &[("/usr/share/own-prerm/text", "old"), ("prerm", FAILS_UPGRADE)]),
+        ("own-prerm", "2.0-1", "", &[("/usr/share/own-prerm/text", "new"), ("prerm", FAILS_UPGRADE)]),
+        ("own-postrm", "1.0-1", "", &[("/usr/share/own-postrm/text", "old"), ("postrm", FAILS_UPGRADE)]),
+        ("own-postrm", "2.0-1", "", &[("/usr/share/own-postrm/text", "new"), ("postrm", FAILS_UPGRADE)]),
+        ("own-healed", "1.0-1", "", &[("/usr/share/own-healed/text", "old"), ("prerm", FAILS)]),
+        ("own-healed", "2.0-1", "", &[("/usr/share/own-healed/text", "new"), ("prerm", "#!/bin/sh\nexit 0\n")]),
+    ]);
+    let former = ["own-prerm=1.0-1", "own-postrm=1.0-1", "own-healed=1.0-1"];
+    host.inside(&[&["/usr/bin/apt-get", "-y", "-qq", "install"][..], &former[..]].concat());
+    for name in ["own-prerm", "own-postrm"] {
+        let before = host.portrait(&[name]);
+        let (manifest, _) = host.manifest(&job(&[candidate(name)]));
+        host.prepare(&manifest);
+        let error = host.apply(Step::Install, &manifest).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Failed, "{name}: {error:?}");
+        assert!(error.causes.iter().any(|line| line.contains("will not")), "{name}: {error:?}");
+        let notes = host.undo(&manifest).unwrap().notes;
+        assert_same(&before, &host.portrait(&[name]), &notes);
+        assert!(host.inside(&["/usr/bin/dpkg", "--audit"]).is_empty(), "{name}");
+        std::fs::remove_dir_all(host.folder.join("deployment")).unwrap();
+    }
+    // The former version's script fails, the new one's heals it, as dpkg has it.
+    let (manifest, _) = host.manifest(&job(&[candidate("own-healed")]));
+    host.deploy(&manifest);
+    assert_eq!(host.version("own-healed").as_deref(), Some("2.0-1"));
+}
+
+/// Whoever exchanges a kept file, with an archive that unpacks to gigabytes say, is stopped by its digest:
+/// the file is never opened.
+#[test]
+fn a_kept_file_that_was_exchanged_is_never_unpacked() {
+    let host = host!();
+    let (manifest, _) = host.manifest(&job(&[candidate("tb-order")]));
+    host.deploy(&manifest);
+    let old = host.folder.join("deployment/old");
+    let kept = std::fs::read_dir(&old).unwrap().flatten().map(|entry| entry.path());
+    let kept: Vec<_> = kept.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect();
+    assert!(!kept.is_empty());
+    let tree = host.folder.join("bomb");
+    std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    let control =
+        "Package: tb-order\nVersion: 9:1.0~rc1-1\nArchitecture: all\nMaintainer: T <t@t.invalid>\nDescription: t\n";
+    std::fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    // Three gigabytes of nothing in three megabytes.
+    std::fs::File::create(tree.join("nothing")).unwrap().set_len(3 << 30).unwrap();
+    let bomb = host.folder.join("bomb.deb");
+    run(std::process::Command::new("dpkg-deb")
+        .args(["-Zgzip", "-z1", "--root-owner-group", "--build"])
+        .arg(&tree)
+        .arg(&bomb));
+    std::fs::remove_file(tree.join("nothing")).unwrap();
+    for path in &kept {
+        std::fs::copy(&bomb, path).unwrap();
+    }
+    let error = host.undo(&manifest).unwrap_err();
+    assert!(error.message.contains("is missing or damaged"), "{error:?}");
+    assert_eq!(host.version("tb-order").as_deref(), Some("9:1.0-1"), "what is installed stays");
+    assert!(!host.path("/nothing").exists());
+}

@@ -27,9 +27,11 @@ fn fill(store: &Store) {
     let statements = [
         format!(
             "{numbers} INSERT INTO host (id, name, state, generation, agent_version, os_id, os_codename, os_name, reboot_pending,
-               restart_pending, facts_digest, services_digest, packages_digest, inventory_mark, enrolled_at, last_seen, offer_sequence)
+               restart_pending, facts_digest, services_digest, packages_digest, inventory_mark, enrolled_at, last_seen, offer_sequence,
+               clock_apart, cloned_at, likenesses, key_current, key_next, key_former, key_former_until, link, link_before)
              SELECT {id}, {word} || i, CASE i % 7 WHEN 0 THEN 'retired' WHEN 1 THEN 'silent' ELSE 'managed' END, 1, '1', 'debian',
-               'bookworm', {word}, 0, 0, {empty}, {empty}, {empty}, 0, 0, i * 7919 % 10007, 0 FROM n"
+               'bookworm', {word}, 0, 0, {empty}, {empty}, {empty}, 0, 0, i * 7919 % 10007, 0,
+               0, 0, 0, {empty}, {empty}, {empty}, 0, {empty}, {empty} FROM n"
         ),
         format!(
             "{numbers} INSERT INTO finding (id, host, source, vulnerability, state, generation, verdict, source_version, packages,
