@@ -328,7 +328,7 @@ fn check_table(change: &ChangeDetail, checks: &HostChecksList) -> Markup {
             } @else { div.scroll { table.stack {
                 thead { tr { th { "Host" } th { "State" } th { "What was seen" } } }
                 tbody { @for host in &seen { tr {
-                    td data-label="Host" { a href={ "/deployments/" (host.deployment) } { (host.host_name) } div.under { (host.task) } }
+                    td data-label="Host" { div { a href={ "/deployments/" (host.deployment) } { (host.host_name) } div.under { (host.task) } } }
                     td data-label="State" { div { (badge(if host.failed { "failed" } else { "holds" })) } }
                     td data-label="What was seen" { div { @for result in &host.results { div { (result.text) } } } }
                 } } }

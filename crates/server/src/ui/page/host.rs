@@ -115,7 +115,7 @@ pub async fn list(State(state): State<AppState>, visitor: Visitor, Query(filter)
                     div.scroll { table.stack {
                         thead { tr { (sorting.head("Host", "name")) (sorting.head("Operating system", "os")) (sorting.head("State", "state")) th scope="col" { "Restart" } th scope="col" { "Agent" } (sorting.head("Last seen", "-last_seen")) } }
                         tbody { @for host in &hosts.items { tr {
-                            td data-label="Host" { a href={ "/hosts/" (host.id) } { (host.name) } @for notice in &host.notices { div.warn-text { (notice) } } }
+                            td data-label="Host" { div { a href={ "/hosts/" (host.id) } { (host.name) } @for notice in &host.notices { div.warn-text { (notice) } } } }
                             td data-label="System" { (host.os) }
                             td data-label="State" { div { (badge(&host.state)) } }
                             td data-label="Restart" { (restart_words(host.reboot_pending, host.restart_pending)) }
