@@ -5,56 +5,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods)]
 
+mod process;
 #[path = "../../vendors/tests/support/mod.rs"]
 mod support;
 
+use process::{Running, until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 use support::Host;
 
 const PASSWORD: &str = "correct horse battery staple";
 const FIXED: &str = "1.0-1+deb12u1";
-
-/// Asks until the answer is there, within a limit.
-fn until<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(started.elapsed() < Duration::from_secs(seconds), "waited {seconds} seconds for {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// A process that ends with its owner: asked first, then made to.
-struct Running(Child);
-
-impl Running {
-    fn stop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.0.id()) {
-            let pid = rustix::process::Pid::from_raw(pid).unwrap();
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(30) {
-            if matches!(self.0.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
 
 /// A server with its people.
 struct Site {

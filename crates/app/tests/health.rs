@@ -6,13 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods)]
 
+mod process;
 #[path = "../../vendors/tests/support/mod.rs"]
 mod support;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 const FETTLE: &str = env!("CARGO_BIN_EXE_fettle");
 const PASSWORD: &str = "correct horse battery staple";
@@ -45,16 +45,8 @@ while (my $client = $server->accept) {
 }
 "#;
 
-/// Asks until the answer is there, within a limit.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(started.elapsed() < Duration::from_secs(180), "waited three minutes for {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    process::until(what, 180, ask)
 }
 
 /// A process that ends with its owner.

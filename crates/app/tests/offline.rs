@@ -6,13 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods)]
 
+mod process;
 #[path = "../../vendors/tests/support/mod.rs"]
 mod support;
 
+use process::Running;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 use support::Host;
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -21,26 +22,8 @@ const FIXED: &str = "1.0-1+deb12u1";
 const WANTED: &str = "fettle-demo-app=1.0-1+deb12u1";
 const PACKAGES: [&str; 2] = ["app", "lib"];
 
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(started.elapsed() < Duration::from_secs(120), "waited two minutes for {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// Ends with its owner.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.0.wait();
-    }
+fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    process::until(what, 120, ask)
 }
 
 /// One administrator, who may also approve, with a server that can be away.
